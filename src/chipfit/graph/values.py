@@ -1,0 +1,281 @@
+"""Values: numbers that may still depend on open decisions, as small tables with one named axis per decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.typing import NDArray
+
+LARGEST_TABLE = 1 << 22
+"""Entries above which arithmetic refuses to build a table; callers then evaluate along given codes."""
+
+CANDIDATE = "candidate"
+"""Name of the one decision of a graph that was expanded along given codes."""
+
+Scalar = bool | int | float
+
+
+class TableTooLarge(Exception):
+    """A table would exceed `LARGEST_TABLE` entries. Internal: callers evaluate along codes instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Something still open in a network. Option 0 is the network as it was given.
+
+    `options` are what a person reads (widths, factors, names); operators hold the values that follow from them.
+    """
+
+    name: str
+    options: tuple[int | float | str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.options:
+            raise ValueError(f"decision {self.name!r} needs a name and at least one option")
+
+    def __len__(self) -> int:
+        return len(self.options)
+
+
+class Choice(NDArrayOperatorsMixin):
+    """A number for every combination of the decisions that it depends on.
+
+    `values` has one axis per name in `decisions` (sorted). Arithmetic and NumPy's element-wise functions broadcast by
+    axis name; axes along which a result is constant are dropped, and a result without axes is a plain number.
+    `==` compares whole tables and gives a bool, so that operators holding choices can be compared and hashed; for an
+    element-wise comparison use `equal`.
+    """
+
+    __slots__ = ("decisions", "values")
+
+    decisions: tuple[str, ...]
+    values: NDArray[Any]
+
+    def __init__(self, decisions: tuple[str, ...], values: NDArray[Any]) -> None:
+        if values.ndim != len(decisions) or tuple(sorted(set(decisions))) != decisions:
+            raise ValueError(f"a choice needs sorted names, one per axis: {decisions}, {values.shape}")
+        values = np.asarray(values)
+        values.setflags(write=False)
+        object.__setattr__(self, "decisions", decisions)
+        object.__setattr__(self, "values", values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a choice does not change")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Choice, (self.decisions, self.values)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if method != "__call__" or options:
+            return NotImplemented
+        names, arrays = _align(inputs)
+        return table(names, ufunc(*arrays))
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        return (
+            isinstance(other, Choice)
+            and self.decisions == other.decisions
+            and self.values.shape == other.values.shape
+            and bool((self.values == other.values).all())
+        )
+
+    def __ne__(self, other: object) -> bool:  # type: ignore[override]
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((self.decisions, self.values.astype(np.float64).tobytes()))
+
+    def __bool__(self) -> bool:
+        raise TypeError("a value that depends on decisions has no single truth; use where() or always()")
+
+    def __repr__(self) -> str:
+        return f"Choice({self.decisions}, {self.values.tolist()})"
+
+
+Value = bool | int | float | Choice
+Shape = tuple[Value, ...]
+
+
+def _align(inputs: tuple[Any, ...]) -> tuple[tuple[str, ...], list[Any]]:
+    """Arrays of `inputs` with one axis per name in the union of their decisions."""
+    lengths: dict[str, int] = {}
+    for item in inputs:
+        if isinstance(item, Choice):
+            lengths.update(zip(item.decisions, item.values.shape, strict=True))
+    names = tuple(sorted(lengths))
+    entries = 1
+    for length in lengths.values():
+        entries *= length
+    if entries > LARGEST_TABLE:
+        raise TableTooLarge(f"{entries} entries over {', '.join(names)}")
+    arrays: list[Any] = []
+    for item in inputs:
+        if not isinstance(item, Choice):
+            arrays.append(item)
+        elif item.decisions == names:
+            arrays.append(item.values)
+        else:
+            shape = [lengths[name] if name in item.decisions else 1 for name in names]
+            arrays.append(item.values.reshape(shape))
+    return names, arrays
+
+
+def table(decisions: tuple[str, ...], values: NDArray[Any]) -> Value:
+    """The value with these axes: sorted by name, constant axes dropped, a plain number when none is left."""
+    values = np.asarray(values)
+    if tuple(sorted(decisions)) != decisions:
+        order = sorted(range(len(decisions)), key=decisions.__getitem__)
+        values, decisions = values.transpose(order), tuple(decisions[i] for i in order)
+    kept: list[str] = []
+    for name in decisions:
+        axis = len(kept)
+        first = values.take([0], axis=axis)
+        if values.shape[axis] > 1 and bool((values != first).any()):
+            kept.append(name)
+        else:
+            values = first.squeeze(axis)
+    return Choice(tuple(kept), values) if kept else values.item()
+
+
+def choose(decision: Decision, values: tuple[Scalar, ...]) -> Value:
+    """The value that takes `values[i]` under option i of `decision`."""
+    if len(values) != len(decision):
+        raise ValueError(f"{decision.name} has {len(decision)} options, not {len(values)}")
+    return table((decision.name,), np.asarray(values))
+
+
+def equal(a: Value, b: Value) -> Value:
+    """Element-wise equality, a bool or a table of bools."""
+    if isinstance(a, Choice) or isinstance(b, Choice):
+        return np.equal(a, b)  # type: ignore[return-value]
+    return a == b
+
+
+def maximum(a: Value, b: Value) -> Value:
+    """The larger of two values, element-wise."""
+    if isinstance(a, Choice) or isinstance(b, Choice):
+        return np.maximum(a, b)  # type: ignore[return-value]
+    return max(a, b)
+
+
+def minimum(a: Value, b: Value) -> Value:
+    """The smaller of two values, element-wise."""
+    if isinstance(a, Choice) or isinstance(b, Choice):
+        return np.minimum(a, b)  # type: ignore[return-value]
+    return min(a, b)
+
+
+def both(a: Value, b: Value) -> Value:
+    """Logical and."""
+    if a is False or b is False:
+        return False
+    if a is True:
+        return b
+    return a if b is True else np.logical_and(a, b)  # type: ignore[return-value]
+
+
+def either(a: Value, b: Value) -> Value:
+    """Logical or."""
+    if a is True or b is True:
+        return True
+    if a is False:
+        return b
+    return a if b is False else np.logical_or(a, b)  # type: ignore[return-value]
+
+
+def negate(a: Value) -> Value:
+    """Logical not."""
+    return np.logical_not(a) if isinstance(a, Choice) else not a  # type: ignore[return-value]
+
+
+def where(condition: Value, a: Value, b: Value) -> Value:
+    """`a` where the condition holds, else `b`."""
+    if not isinstance(condition, Choice):
+        return a if condition else b
+    names, (mask, yes, no) = _align((condition, a, b))
+    return table(names, np.where(mask, yes, no))
+
+
+def ceil_div(a: Value, b: Value) -> Value:
+    """Quotient of integers, rounded up."""
+    return -(-a // b)
+
+
+def floor(value: Value) -> Value:
+    """The value rounded down, as integers."""
+    if isinstance(value, Choice):
+        return Choice(value.decisions, np.floor(value.values).astype(np.int64))
+    return int(value // 1)
+
+
+def always(value: Value) -> bool:
+    """Whether a condition holds under every code."""
+    return value is True or (not isinstance(value, Choice) and bool(value))
+
+
+def never(value: Value) -> bool:
+    """Whether a condition holds under no code."""
+    return not isinstance(value, Choice) and not value
+
+
+def bounds(value: Value) -> tuple[float, float]:
+    """Smallest and largest number that a value takes under any code."""
+    if isinstance(value, Choice):
+        return float(value.values.min()), float(value.values.max())
+    return float(value), float(value)
+
+
+def bind(value: Value, chosen: Mapping[str, int]) -> Value:
+    """The value once the decisions in `chosen` (name to option index) are taken."""
+    if not isinstance(value, Choice):
+        return value
+    index = tuple(chosen.get(name, slice(None)) for name in value.decisions)
+    left = tuple(name for name in value.decisions if name not in chosen)
+    return table(left, value.values[index])
+
+
+def along(value: Value, columns: Mapping[str, NDArray[np.int64]]) -> Value:
+    """The value for n codes at once, `columns` holding (n,) option indices per decision name.
+
+    The result depends on the single decision `CANDIDATE` with n options.
+    """
+    if not isinstance(value, Choice):
+        return value
+    return table((CANDIDATE,), value.values[tuple(columns[name] for name in value.decisions)])
+
+
+T = TypeVar("T")
+
+
+def map_choices(item: T, change: Any) -> T:
+    """A copy of a dataclass or (nested) tuple with `change` applied to every `Choice` inside."""
+    if isinstance(item, Choice):
+        return change(item)
+    if isinstance(item, tuple):
+        changed = tuple(map_choices(part, change) for part in item)  # type: ignore[reportUnknownVariableType]
+        same = all(new is old for new, old in zip(changed, item, strict=True))  # type: ignore[reportUnknownVariableType]
+        return item if same else changed  # type: ignore[return-value]
+    if is_dataclass(item) and not isinstance(item, type):
+        changes = {
+            field.name: new
+            for field in fields(item)
+            if (new := map_choices(old := getattr(item, field.name), change)) is not old
+        }
+        return replace(item, **changes) if changes else item
+    return item
+
+
+def choices_in(item: object) -> Iterator[Choice]:
+    """Every `Choice` inside a dataclass or (nested) tuple."""
+    if isinstance(item, Choice):
+        yield item
+    elif isinstance(item, tuple):
+        for part in item:  # type: ignore[reportUnknownVariableType]
+            yield from choices_in(part)  # type: ignore[reportUnknownArgumentType]
+    elif is_dataclass(item) and not isinstance(item, type):
+        for field in fields(item):
+            yield from choices_in(getattr(item, field.name))
