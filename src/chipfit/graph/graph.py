@@ -33,8 +33,8 @@ from chipfit.graph.values import (
 class Origin:
     """What the weights of a node that an edit added start from.
 
-    `recipe` is "compose" (a 1x1 convolution and the depthwise one after it as one), "dense" (a depthwise convolution as a
-    full one) or "copy"; `sources` are keys of nodes of the network that was given.
+    `recipe` is "compose" (a 1x1 convolution and the depthwise one after it as one), "dense" (a depthwise convolution
+    as a full one) or "copy"; `sources` are keys of nodes of the network that was given.
     """
 
     recipe: str
@@ -106,7 +106,7 @@ class Graph:
         """For every tensor, under which codes something that is kept still needs it."""
         presence: dict[str, Value] = {item.key: False for item in self.inputs}
         presence.update({node.key: False for node in self.nodes})
-        presence.update({key: True for key in self.outputs})
+        presence.update(dict.fromkeys(self.outputs, True))
         for node in reversed(self.nodes):
             needed = presence[node.key]
             if never(needed):

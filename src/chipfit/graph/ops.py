@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chipfit.errors import InvalidGraph
+from chipfit.graph.shapes import broadcast, need, product, window
 from chipfit.graph.values import (
     Shape,
     Value,
     always,
     ceil_div,
-    either,
     equal,
     floor,
     maximum,
@@ -28,40 +28,6 @@ ACTIVATIONS = (*CLAMPS, "leaky_relu", "prelu", *TABLES, "abs", "neg")
 """Names of activation functions: clamps, slopes, and those that hardware does by table."""
 
 ELEMENTWISE = ("add", "sub", "mul", "div", "max", "min")
-
-
-def product(values: Sequence[Value]) -> Value:
-    """Product of values; 1 for none."""
-    result: Value = 1
-    for value in values:
-        result = result * value
-    return result
-
-
-def _window(size: Value, kernel: Value, stride: Value, pads: Value, dilation: Value = 1) -> Value:
-    return (size + pads - dilation * (kernel - 1) - 1) // stride + 1
-
-
-def _need(op: Op, inputs: Sequence[Shape], count: int, rank: int | None = None) -> None:
-    if len(inputs) != count:
-        raise InvalidGraph(f"{type(op).__name__} needs {count} input(s), got {len(inputs)}")
-    if rank is not None and any(len(shape) != rank for shape in inputs):
-        raise InvalidGraph(f"{type(op).__name__} needs {rank}-dimensional input, got shape {inputs[0]}")
-
-
-def broadcast(shapes: Sequence[Shape]) -> Shape:
-    """Shape of an element-wise result (NumPy's rule). Raises `InvalidGraph` where sizes disagree."""
-    rank = max(len(shape) for shape in shapes)
-    result: list[Value] = []
-    for axis in range(-rank, 0):
-        sizes = [shape[axis] for shape in shapes if len(shape) >= -axis]
-        size = sizes[0]
-        for other in sizes[1:]:
-            if not always(either(equal(size, other), either(equal(size, 1), equal(other, 1)))):
-                raise InvalidGraph(f"shapes {list(shapes)} do not fit element by element")
-            size = maximum(size, other)
-        result.append(size)
-    return tuple(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +60,11 @@ class Conv2d(Op):
     bias: bool = True
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 1, 4)
+        need(self, inputs, 1, 4)
         batch, channels, height, width = inputs[0]
         top, left, bottom, right = self.padding
-        out_height = _window(height, self.kernel[0], self.stride[0], top + bottom, self.dilation[0])
-        out_width = _window(width, self.kernel[1], self.stride[1], left + right, self.dilation[1])
+        out_height = window(height, self.kernel[0], self.stride[0], top + bottom, self.dilation[0])
+        out_width = window(width, self.kernel[1], self.stride[1], left + right, self.dilation[1])
         for total in (channels, self.out):
             if not always(equal(total % self.groups, 0)):
                 raise InvalidGraph(f"{self.groups} groups do not divide {total} channels")
@@ -129,7 +95,7 @@ class ConvTranspose2d(Op):
     bias: bool = True
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 1, 4)
+        need(self, inputs, 1, 4)
         sizes: list[Value] = []
         for axis in (0, 1):
             pads = self.padding[axis] + self.padding[axis + 2]
@@ -154,7 +120,7 @@ class Linear(Op):
     bias: bool = True
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 1)
+        need(self, inputs, 1)
         return *inputs[0][:-1], self.out
 
     def macs(self, inputs: Sequence[Shape]) -> Value:
@@ -170,7 +136,7 @@ class MatMul(Op):
     """Product of two tensors over their last two axes."""
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 2)
+        need(self, inputs, 2)
         a, b = inputs
         if len(a) < 2 or len(b) < 2 or not always(equal(a[-1], b[-2])):
             raise InvalidGraph(f"matrices of shapes {a} and {b} do not fit")
@@ -235,7 +201,7 @@ class Elementwise(Op):
             raise InvalidGraph(f"element-wise {self.function!r} is not one of {', '.join(ELEMENTWISE)}")
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 2)
+        need(self, inputs, 2)
         return broadcast(inputs)
 
 
@@ -266,7 +232,7 @@ class Slice(Op):
     step: int = 1
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 1)
+        need(self, inputs, 1)
         axis = self.axis % len(inputs[0])
         if not always(equal(maximum(inputs[0][axis], self.stop), inputs[0][axis])):
             raise InvalidGraph(f"a slice to {self.stop} does not fit into shape {inputs[0]}")
@@ -285,7 +251,7 @@ class Pool2d(Op):
     count_include_pad: bool = True
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 1, 4)
+        need(self, inputs, 1, 4)
         sizes: list[Value] = []
         for axis in (0, 1):
             size, before = inputs[0][2 + axis], self.padding[axis]
@@ -296,7 +262,7 @@ class Pool2d(Op):
                 outside = (count - 1) * self.stride[axis] >= size + before
                 count = where(outside, count - 1, count)
             else:
-                count = _window(size, self.kernel[axis], self.stride[axis], pads)
+                count = window(size, self.kernel[axis], self.stride[axis], pads)
             sizes.append(count)
         return inputs[0][0], inputs[0][1], sizes[0], sizes[1]
 
@@ -308,7 +274,7 @@ class GlobalPool(Op):
     function: str = "average"
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 1, 4)
+        need(self, inputs, 1, 4)
         return *inputs[0][:2], 1, 1
 
 
@@ -326,7 +292,7 @@ class Resize(Op):
             raise InvalidGraph(f"a resize is nearest or bilinear and has a scale or a size, got {self}")
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 1, 4)
+        need(self, inputs, 1, 4)
         if self.size is not None:
             return *inputs[0][:2], *self.size
         assert self.scale is not None
@@ -342,7 +308,7 @@ class Pad(Op):
     value: float = 0.0
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 1, 4)
+        need(self, inputs, 1, 4)
         top, left, bottom, right = self.padding
         return *inputs[0][:2], inputs[0][2] + top + bottom, inputs[0][3] + left + right
 
@@ -354,7 +320,7 @@ class Reshape(Op):
     sizes: tuple[Value, ...]
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        _need(self, inputs, 1)
+        need(self, inputs, 1)
         total = product(inputs[0][1:])
         known = product([size for size in self.sizes if not always(equal(size, -1))])
         if not always(equal(total % known, 0)) or (-1 not in self.sizes and not always(equal(total, known))):

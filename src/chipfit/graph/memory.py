@@ -1,0 +1,73 @@
+"""Peak activation memory by exact liveness: at every step, the tensors that are still needed, in execution order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chipfit.graph.graph import Graph
+from chipfit.graph.ops import product
+from chipfit.graph.subgraphs import Subgraph
+from chipfit.graph.values import Value, both, either, never, where
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A tensor that is alive during a step: the key of the subgraph or graph input that gives it, and its elements.
+
+    `elements` is 0 under the codes where it is not alive.
+    """
+
+    tensor: str
+    elements: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The execution of one subgraph: everything that has to be in memory meanwhile."""
+
+    subgraph: str
+    alive: tuple[Live, ...]
+
+
+def liveness(graph: Graph, subgraphs: Sequence[Subgraph]) -> tuple[Step, ...]:
+    """What is alive during each subgraph: its inputs, its output, and all that a later one still reads.
+
+    `subgraphs` come from `cut`, in execution order. Inputs of the network are alive from the start to their last
+    use, outputs to the end. Weights are not counted.
+    """
+    sizes = {item.key: product(item.shape) for item in graph.inputs}
+    sizes |= {item.name: item.workload.out_elements for item in subgraphs}
+    needed: dict[str, Value] = {item.name: item.gives_output for item in subgraphs}
+    steps: list[Step] = []
+    for subgraph in reversed(subgraphs):
+        for edge in subgraph.reads:
+            needed[edge.source] = either(needed.get(edge.source, False), edge.condition)
+        alive = [Live(subgraph.name, where(subgraph.presence, sizes[subgraph.name], 0))]
+        for tensor, condition in needed.items():
+            held = both(subgraph.presence, condition)
+            if tensor != subgraph.name and not never(held):
+                alive.append(Live(tensor, where(held, sizes[tensor], 0)))
+        needed.pop(subgraph.name, None)
+        steps.append(Step(subgraph.name, tuple(alive)))
+    return tuple(reversed(steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The step of a closed network that needs most memory: elements, the step, and the tensors alive at it."""
+
+    elements: int
+    subgraph: str
+    tensors: tuple[tuple[str, int], ...]
+
+
+def peak(graph: Graph, subgraphs: Sequence[Subgraph]) -> Peak:
+    """The peak of a closed graph, in elements; the first step that reaches it, largest tensor first."""
+    best = Peak(0, "", ())
+    for step in liveness(graph, subgraphs):
+        total = sum(int(live.elements) for live in step.alive)  # type: ignore[arg-type]
+        if total > best.elements:
+            tensors = sorted(((live.tensor, int(live.elements)) for live in step.alive), key=lambda item: -item[1])  # type: ignore[arg-type]
+            best = Peak(total, step.subgraph, tuple(tensors))
+    return best

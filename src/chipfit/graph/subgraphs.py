@@ -1,0 +1,375 @@
+"""Cutting a network into the subgraphs that an accelerator runs as one.
+
+A convolution takes the batch normalisation, activation and residual addition behind it along where the target can fuse
+them. On an open graph all of this depends on decisions: what is fused, the shapes, and whether a subgraph is there at
+all are values, and a network closed by a code is cut exactly as the open one says for that code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+from chipfit.graph.graph import Graph, Node
+from chipfit.graph.ops import (
+    ALIASES,
+    CLAMPS,
+    Activation,
+    BatchNorm,
+    Concat,
+    Constant,
+    Conv2d,
+    ConvTranspose2d,
+    Elementwise,
+    GlobalPool,
+    LayerNorm,
+    Linear,
+    MatMul,
+    Opaque,
+    Pad,
+    Pool2d,
+    Resize,
+    Select,
+    Slice,
+    Softmax,
+    Transpose,
+    product,
+)
+from chipfit.graph.values import Shape, Value, always, both, either, equal, negate, never, where
+
+WORKLOAD_KINDS = (
+    "conv", "depthwise", "transposed_conv", "linear", "matmul", "pool", "elementwise", "activation",
+    "normalisation", "softmax", "resize", "copy", "opaque",
+)  # fmt: skip
+FOLLOWERS = ("batch_norm", "activation", "add")
+"""What a target may fuse into the operator before it."""
+
+FOLDED: Mapping[str, frozenset[str]] = {kind: frozenset({"batch_norm", "activation"}) for kind in WORKLOAD_KINDS}
+"""Fusions that need no hardware: batch normalisation folds into weights, element-wise functions run in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What one subgraph asks of the hardware, per image: sizes in elements, never bytes.
+
+    `activation` is 0 for none, 1 for a clamp (ReLU, ReLU6), 2 for a function by table or slope; `adds` the number of
+    fused residual operands; `parameters` the weights that are read (for a Constant operand, its elements), `biases` the
+    accumulator biases. A linear layer over rows has `in_height` rows. Every field but `kind` is a `Value`.
+    """
+
+    kind: str
+    in_height: Value = 1
+    in_width: Value = 1
+    in_channels: Value = 1
+    out_height: Value = 1
+    out_width: Value = 1
+    out_channels: Value = 1
+    kernel_height: Value = 1
+    kernel_width: Value = 1
+    stride_height: Value = 1
+    stride_width: Value = 1
+    dilation_height: Value = 1
+    dilation_width: Value = 1
+    groups: Value = 1
+    activation: Value = 0
+    adds: Value = 0
+    macs: Value = 0
+    parameters: Value = 0
+    biases: Value = 0
+    in_elements: Value = 0
+    out_elements: Value = 0
+
+
+WORKLOAD_FIELDS = tuple(item.name for item in fields(Workload) if item.name != "kind")
+"""The numeric fields of a workload, in the order of feature columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A tensor that a subgraph reads: the key of the subgraph or graph input that gives it, and under which codes."""
+
+    source: str
+    condition: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """One unit of work: `name` is the key of its first operator, `members` all its operators with their conditions."""
+
+    name: str
+    workload: Workload
+    presence: Value
+    members: tuple[tuple[str, Value], ...]
+    reads: tuple[Edge, ...]
+    gives_output: Value
+    """Under which codes the subgraph's result is an output of the network."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """A subgraph while it is being built."""
+
+    node: Node
+    order: int
+    presence: Value
+    members: list[tuple[str, Value]]
+    reads: list[Edge] = field(default_factory=list)
+    activation: Value = 0
+    adds: Value = 0
+    normalised: Value = False
+
+
+class _Cutter:
+    """One walk over a graph in execution order; `hosts` says which subgraph gives each tensor, under which codes."""
+
+    def __init__(self, graph: Graph, fuses: Mapping[str, frozenset[str]]) -> None:
+        self.graph = graph
+        self.fuses = fuses
+        self.rows: dict[str, _Row] = {}
+        self.kinds: dict[str, str] = {}
+        self.hosts: dict[str, list[Edge]] = {item.key: [Edge(item.key, True)] for item in graph.inputs}
+        self.producers = _producers(graph)
+        self.readers: dict[str, list[Edge]] = {}
+        for node in graph.nodes:
+            if not isinstance(node.op, (Select, *ALIASES)):
+                for tensor, condition in _merged(edge for name in node.inputs for edge in self.producers[name]):
+                    taken = both(graph.presence[node.key], condition)
+                    self.readers.setdefault(tensor, []).append(Edge(node.key, taken))
+        self.outputs: dict[str, Value] = {}
+        for key in graph.outputs:
+            for edge in self.producers[key]:
+                self.outputs[edge.source] = either(self.outputs.get(edge.source, False), edge.condition)
+
+    def cut(self) -> tuple[Subgraph, ...]:
+        for order, node in enumerate(self.graph.nodes):
+            if isinstance(node.op, (Select, Constant, *ALIASES)):
+                continue
+            self._place(order, node)
+        found = (self._subgraph(row) for row in self.rows.values())
+        return tuple(subgraph for subgraph in found if not never(subgraph.presence))
+
+    def _place(self, order: int, node: Node) -> None:
+        """Gives a node to the subgraphs that can take it along, and what is left to one of its own."""
+        left = self.graph.presence[node.key]
+        hosts: list[Edge] = []
+        if follower := self._follower(node):
+            for row, condition in self._offers(node, follower):
+                hosts.append(Edge(row.node.key, condition))
+                left = both(left, negate(condition))
+                self._join(row, node, follower, condition)
+        self.kinds[node.key] = workload_kind(node, self.graph.input_shapes(node))
+        if not never(left):
+            row = _Row(node, order, left, [(node.key, left)])
+            row.reads = [
+                Edge(host.source, both(left, condition))
+                for tensor, condition in _merged(edge for name in node.inputs for edge in self.producers[name])
+                for host in self._given(tensor, condition)
+            ]
+            self.rows[node.key] = row
+            hosts.append(Edge(node.key, left))
+        self.hosts[node.key] = hosts
+
+    def _given(self, tensor: str, condition: Value) -> list[Edge]:
+        """The subgraphs that give a tensor where `condition` holds; none for a constant."""
+        shared = ((host.source, both(condition, host.condition)) for host in self.hosts.get(tensor, []))
+        return [Edge(source, taken) for source, taken in shared if not never(taken)]
+
+    def _follower(self, node: Node) -> str | None:
+        if isinstance(node.op, BatchNorm):
+            return "batch_norm"
+        if isinstance(node.op, Activation):
+            return "activation"
+        if isinstance(node.op, Elementwise) and node.op.function == "add":
+            shapes = self.graph.input_shapes(node)
+            same = all(always(equal(a, b)) for a, b in zip(*shapes, strict=False)) and len(shapes[0]) == len(shapes[1])
+            constant = any(isinstance(self._node(name), Constant) for name in node.inputs)
+            return "add" if same and not constant else None
+        return None
+
+    def _node(self, key: str) -> object:
+        node = self.graph.by_key.get(key)
+        return node.op if node else None
+
+    def _offers(self, node: Node, follower: str) -> list[tuple[_Row, Value]]:
+        """Subgraphs that can take `node` along, with the codes under which they do."""
+        sources = [
+            (slot, edge.source, host)
+            for slot, name in enumerate(node.inputs)
+            for edge in self.producers[name]
+            for host in self._given(edge.source, edge.condition)
+        ]
+        offers: list[tuple[_Row, Value]] = []
+        for slot, tensor, host in sources:
+            row = self.rows.get(host.source)
+            if row is None or follower not in self.fuses.get(self.kinds[host.source], frozenset()):
+                continue
+            condition = both(both(self.graph.presence[node.key], host.condition), self._sole_reader(tensor, node))
+            if follower == "add":
+                condition = both(condition, equal(row.adds, 0))
+                others = [edge for other, _, edge in sources if other != slot]
+                condition = both(condition, self._last(row, others))
+            if not never(condition):
+                offers.append((row, condition))
+        return offers
+
+    def _last(self, row: _Row, others: Sequence[Edge]) -> Value:
+        """Whether the other operand of an addition is ready before `row` starts."""
+        ready: Value = False
+        for edge in others:
+            other = self.rows.get(edge.source)
+            if other is None or other.order < row.order:
+                ready = either(ready, edge.condition)
+        return ready
+
+    def _sole_reader(self, tensor: str, node: Node) -> Value:
+        alone = negate(self.outputs.get(tensor, False))
+        for edge in self.readers.get(tensor, []):
+            if edge.source != node.key:
+                alone = both(alone, negate(edge.condition))
+        return alone
+
+    def _join(self, row: _Row, node: Node, follower: str, condition: Value) -> None:
+        row.members.append((node.key, condition))
+        if isinstance(node.op, BatchNorm):
+            row.normalised = either(row.normalised, condition)
+        elif isinstance(node.op, Activation):
+            row.activation = where(condition, activation_level(node.op), row.activation)
+        else:
+            row.adds = where(condition, 1, row.adds)
+            for name in node.inputs:
+                for edge in self.producers[name]:
+                    for host in self._given(edge.source, both(condition, edge.condition)):
+                        if host.source != row.node.key:
+                            row.reads.append(host)
+
+    def _subgraph(self, row: _Row) -> Subgraph:
+        key = row.node.key
+        members = {member for member, _ in row.members}
+        output: Value = False
+        for tensor, condition in self.outputs.items():
+            if tensor in members:
+                for host in self._given(tensor, condition):
+                    output = either(output, host.condition) if host.source == key else output
+        workload = describe(
+            self.kinds[key], row.node, self.graph.input_shapes(row.node), self.graph.shapes[key],
+            constants=self._constants(row.node), activation=row.activation, adds=row.adds, normalised=row.normalised,
+        )  # fmt: skip
+        reads = tuple(Edge(source, condition) for source, condition in _merged(row.reads))
+        return Subgraph(key, workload, row.presence, tuple(row.members), reads, output)
+
+    def _constants(self, node: Node) -> Value:
+        sizes = [self.graph.shapes[name] for name in node.inputs if isinstance(self._node(name), Constant)]
+        return sum((product(size) for size in sizes), start=0)  # type: ignore[return-value]
+
+
+def cut(graph: Graph, fuses: Mapping[str, frozenset[str]] = FOLDED) -> tuple[Subgraph, ...]:
+    """The subgraphs of a graph in execution order.
+
+    `fuses` says per workload kind which `FOLLOWERS` the target runs together with it.
+    """
+    return _Cutter(graph, fuses).cut()
+
+
+def _producers(graph: Graph) -> dict[str, list[Edge]]:
+    """For every name, the tensors that it stands for, looking through selects and aliases."""
+    producers = {item.key: [Edge(item.key, True)] for item in graph.inputs}
+    for node in graph.nodes:
+        if isinstance(node.op, ALIASES):
+            producers[node.key] = producers[node.inputs[0]]
+        elif isinstance(node.op, Select):
+            taken = (
+                Edge(edge.source, both(equal(node.op.index, position), edge.condition))
+                for position, name in enumerate(node.inputs)
+                for edge in producers[name]
+            )
+            producers[node.key] = [Edge(source, condition) for source, condition in _merged(taken)]
+        else:
+            producers[node.key] = [Edge(node.key, True)]
+    return producers
+
+
+def _merged(edges: object) -> list[tuple[str, Value]]:
+    """One condition per source: any of its edges; edges that never hold are left out."""
+    merged: dict[str, Value] = {}
+    for edge in edges:  # type: ignore[attr-defined]
+        merged[edge.source] = either(merged.get(edge.source, False), edge.condition)
+    return [(source, condition) for source, condition in merged.items() if not never(condition)]
+
+
+def activation_level(op: Activation) -> int:
+    """1 for a clamp, which costs nothing in an accumulator's output stage; 2 for a table or slope."""
+    return 1 if op.function in CLAMPS else 2
+
+
+def workload_kind(node: Node, inputs: Sequence[Shape]) -> str:
+    """Which of `WORKLOAD_KINDS` an operator is."""
+    op = node.op
+    if isinstance(op, Conv2d):
+        channels = inputs[0][1]
+        separate = always(equal(op.groups, channels)) and not always(equal(channels, 1))
+        return "depthwise" if separate else "conv"
+    for kind, types in _KIND_OF.items():
+        if isinstance(op, types):
+            return kind
+    raise TypeError(f"no workload kind for {type(op).__name__}")
+
+
+_KIND_OF: Mapping[str, tuple[type, ...]] = {
+    "transposed_conv": (ConvTranspose2d,),
+    "linear": (Linear,),
+    "matmul": (MatMul,),
+    "pool": (Pool2d, GlobalPool),
+    "elementwise": (Elementwise,),
+    "activation": (Activation,),
+    "normalisation": (BatchNorm, LayerNorm),
+    "softmax": (Softmax,),
+    "resize": (Resize,),
+    "copy": (Concat, Slice, Pad, Transpose),
+    "opaque": (Opaque,),
+}
+
+
+def plane(shape: Shape) -> tuple[Value, Value, Value]:
+    """Height, width and channels of a tensor of any rank; sequences are (batch, rows, channels)."""
+    if len(shape) == 4:
+        return shape[2], shape[3], shape[1]
+    return product(shape[1:-1]), 1, shape[-1]
+
+
+def describe(
+    kind: str,
+    node: Node,
+    inputs: Sequence[Shape],
+    output: Shape,
+    *,
+    constants: Value = 0,
+    activation: Value = 0,
+    adds: Value = 0,
+    normalised: Value = False,
+) -> Workload:
+    """The workload of an operator and of what is fused into it. `constants` are elements of Constant operands."""
+    op = node.op
+    in_height, in_width, in_channels = plane(inputs[0]) if inputs else (1, 1, 1)
+    out_height, out_width, out_channels = plane(output)
+    kernel: tuple[Value, Value] = (1, 1)
+    stride: tuple[Value, Value] = (1, 1)
+    if isinstance(op, (Conv2d, ConvTranspose2d, Pool2d)):
+        kernel, stride = op.kernel, op.stride
+    elif isinstance(op, GlobalPool):
+        kernel = stride = (in_height, in_width)
+    dilation = op.dilation if isinstance(op, (Conv2d, ConvTranspose2d)) else (1, 1)
+    groups = op.groups if isinstance(op, (Conv2d, ConvTranspose2d)) else 1
+    weights = op.weights(inputs)
+    parameters = constants + sum((product(shape) for name, shape in weights.items() if name == "weight"), start=0)
+    biased = normalised if isinstance(op, (Conv2d, ConvTranspose2d, Linear)) else False
+    out_elements = product(output)
+    return Workload(
+        kind, in_height, in_width, in_channels, out_height, out_width, out_channels, *kernel, *stride, *dilation, groups,
+        activation=activation,
+        adds=adds,
+        macs=op.macs(inputs),
+        parameters=parameters,
+        biases=where(either("bias" in weights, biased), out_channels, 0),
+        in_elements=sum((product(shape) for shape in inputs), start=0) - constants + adds * out_elements,
+        out_elements=out_elements,
+    )  # fmt: skip

@@ -1,0 +1,39 @@
+"""Algorithms on integer codes, exact minima of additive costs, Pareto mathematics."""
+
+from chipfit.search.algorithm import Algorithm, Codes, Domain, FreeCosts
+from chipfit.search.evolution import NSGA2, RegularizedEvolution
+from chipfit.search.exact import Minimum, Table, extremes, minimum, total
+from chipfit.search.history import History
+from chipfit.search.pareto import (
+    constrained_ranks,
+    crowding_distance,
+    dominates,
+    front_mask,
+    hypervolume,
+    ties,
+)
+from chipfit.search.proposals import Proposals
+from chipfit.search.simple import RandomSearch
+
+__all__ = [
+    "NSGA2",
+    "Algorithm",
+    "Codes",
+    "Domain",
+    "FreeCosts",
+    "History",
+    "Minimum",
+    "Proposals",
+    "RandomSearch",
+    "RegularizedEvolution",
+    "Table",
+    "constrained_ranks",
+    "crowding_distance",
+    "dominates",
+    "extremes",
+    "front_mask",
+    "hypervolume",
+    "minimum",
+    "ties",
+    "total",
+]

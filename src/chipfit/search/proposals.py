@@ -1,0 +1,245 @@
+"""Fresh codes to ask: canonical, never asked or told before, within the free limits, worth an evaluation."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chipfit.errors import InvalidInput
+from chipfit.search.algorithm import Codes, Domain, FreeCosts
+from chipfit.search.history import History, keys
+
+Sampler = Callable[[int], Codes]
+"""Draws so many codes, canonical or not, repeated or not."""
+
+ENUMERATED_SIZE = 100_000
+"""Spaces of at most so many codes are listed in full once sampling no longer finds enough."""
+
+_ATTEMPTS = 4
+_SMALLEST_BATCH = 64
+_INITIAL_POOL, _ANCHORS = 4096, 256
+_CLIMBERS, _MUTANTS, _ROUNDS = 256, 8, 32
+
+
+def mutate(
+    codes: Codes, cardinalities: tuple[int, ...], rate: float, generator: np.random.Generator
+) -> Codes:
+    """Changes each decision with probability rate, and at least one per code: (n, d) -> (n, d).
+
+    A changed decision moves to a neighbouring option or to any other one, each half of the time: options are
+    often ordered (widths, sizes), but need not be. Decisions with one option stay.
+    """
+    options = np.asarray(cardinalities, dtype=np.int64)
+    open_decisions = np.flatnonzero(options > 1)
+    if not len(open_decisions):
+        return codes.copy()
+    changed = (generator.random(codes.shape) < rate) & (options > 1)
+    untouched = np.flatnonzero(~changed.any(axis=1))
+    changed[untouched, generator.choice(open_decisions, len(untouched))] = True
+    up = (generator.random(codes.shape) < 0.5) | (codes == 0)
+    neighbour = np.where(up & (codes < options - 1), codes + 1, codes - 1)
+    other = (codes + generator.integers(1, np.maximum(options, 2), codes.shape)) % options
+    moved = np.where(generator.random(codes.shape) < 0.5, neighbour, other)
+    return np.where(changed, moved, codes)
+
+
+def spread_choice(
+    points: NDArray[np.float64], count: int, anchors: NDArray[np.float64], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Indices of count of the points (n, k), spread evenly over their quantiles and away from anchors (a, k).
+
+    Farthest-point choice (Gonzalez 1985) on the ranks of each objective, so that the first few already
+    cover the range. Without objectives or anchors the choice, or its start, is random.
+    """
+    if count >= len(points):
+        return np.arange(len(points))
+    if points.shape[1] == 0:
+        return generator.permutation(len(points))[:count]
+    everything = np.concatenate([points, anchors])
+    quantiles = np.empty_like(everything)
+    for column in range(everything.shape[1]):
+        distinct, inverse = np.unique(everything[:, column], return_inverse=True)
+        quantiles[:, column] = inverse / max(1, len(distinct) - 1)
+    # Random order first: argmax then breaks ties at random, not by the sampler's order.
+    order = generator.permutation(len(points))
+    places = quantiles[order]
+    distance = np.full(len(points), np.inf)
+    for anchor in quantiles[len(points) :]:
+        np.minimum(distance, np.abs(places - anchor).max(axis=1), out=distance)
+    chosen = np.empty(count, dtype=np.int64)
+    for number in range(count):
+        farthest = int(distance.argmax())
+        chosen[number] = order[farthest]
+        np.minimum(distance, np.abs(places - places[farthest]).max(axis=1), out=distance)
+        distance[farthest] = -1.0
+    return chosen
+
+
+class Proposals:
+    """Keeps what was asked and told, and draws fresh codes with a bounded effort.
+
+    Sampling comes first. Where it falls short, a space of at most ENUMERATED_SIZE codes is listed, so that
+    exhaustion is exact; in a larger one independent hill climbs walk towards codes that are wanted.
+    """
+
+    def __init__(self, domain: Domain, generator: np.random.Generator) -> None:
+        self.domain = domain
+        self.history = History(domain)
+        self._generator = generator
+        self._pending: dict[bytes, Codes] = {}
+        self._admissible_exist = False
+        self._listed: Codes | None = None
+
+    @property
+    def seen(self) -> int:
+        """How many different codes were asked or told."""
+        return len(self._pending) + len(self.history)
+
+    @property
+    def pending(self) -> Codes:
+        """Codes asked and not told yet, (n, d), oldest first."""
+        return self._stacked(list(self._pending.values()))
+
+    def tell(
+        self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None
+    ) -> list[int]:
+        """Passes values on to the history and gives the positions of the codes in it, each once."""
+        positions = self.history.add(codes, objectives, violation)
+        for key in keys(self.domain.canonicalised(codes)):
+            self._pending.pop(key, None)
+        return positions
+
+    def uniform(self, count: int) -> Codes:
+        """Uniformly random codes (count, d)."""
+        cardinalities = np.asarray(self.domain.cardinalities, dtype=np.int64)
+        return self._generator.integers(0, cardinalities, (count, len(cardinalities)))
+
+    def diverse(self, count: int) -> Codes:
+        """Random codes (count, d), half of them leaning towards low or high options throughout.
+
+        The cost of a uniformly random code is a sum of many terms and seldom far from its mean; where options
+        are ordered, leaning codes reach the ends of the range.
+        """
+        codes = self.uniform(count)
+        leaning = codes[: count // 2]
+        exponents = 2.0 ** self._generator.uniform(-2.0, 2.0, (len(leaning), 1))
+        share = self._generator.random(leaning.shape) ** exponents
+        options = np.asarray(self.domain.cardinalities, dtype=np.int64)
+        leaning[:] = np.minimum((share * options).astype(np.int64), options - 1)
+        return codes
+
+    def draw(self, count: int, sample: Sampler, pool: int, anchors: Codes | None = None) -> Codes:
+        """At most count fresh codes (n, d), counted as asked from now on.
+
+        Up to pool of them are drawn, of which those are taken that are spread over the free objectives and
+        away from anchors (a, d). Where no code is known to meet the free limits, the codes found that
+        violate them least are given. Raises InvalidInput for a negative count.
+        """
+        if count < 0:
+            raise InvalidInput(f"{count} codes were asked for: the number must not be negative")
+        if count == 0:
+            return self._stacked([])
+        found = self._sampled(sample, count, max(count, pool))
+        if len(found) < count:
+            found |= self._sampled(self.uniform, count - len(found), count - len(found), excluded=found)
+        if len(found) < count and self.domain.size <= ENUMERATED_SIZE:
+            found |= self._enumerated(count - len(found), excluded=found)
+        elif len(found) < count:
+            found |= self._climbed(count - len(found), excluded=found)
+        return self._ask(self._spread(self._stacked(list(found.values())), count, anchors))
+
+    def initial(self, count: int) -> Codes:
+        """Fresh codes (n, d) to start from: the zero code, then a cover of the free objectives."""
+        zero = np.zeros((1, len(self.domain.cardinalities)), dtype=np.int64)
+        first = self._ask(self._stacked(list(self._fresh(zero, {}).values()))) if count > 0 else zero[:0]
+        latest = range(max(0, len(self.history) - _ANCHORS), len(self.history))
+        anchors = np.concatenate([self.history.codes(latest), self.pending])[-_ANCHORS:]
+        rest = self.draw(count - len(first), self.diverse, _INITIAL_POOL, anchors)
+        return np.concatenate([first, rest])
+
+    def _stacked(self, codes: list[Codes]) -> Codes:
+        return np.stack(codes) if codes else np.empty((0, len(self.domain.cardinalities)), dtype=np.int64)
+
+    def _ask(self, codes: Codes) -> Codes:
+        for key, code in zip(keys(codes), codes, strict=True):
+            self._pending[key] = code.copy()
+        return codes
+
+    def _spread(self, codes: Codes, count: int, anchors: Codes | None) -> Codes:
+        points = self.domain.free_costs(codes).objectives
+        away = points[:0] if anchors is None else self.domain.free_costs(anchors).objectives
+        return codes[spread_choice(points, count, away, self._generator)]
+
+    def _wanted(self, costs: FreeCosts) -> NDArray[np.bool_]:
+        admissible = costs.violation <= 0
+        self._admissible_exist |= bool(admissible.any())
+        return admissible & (self.history.dominated_by(costs.objectives) < 0)
+
+    def _unseen(self, codes: Codes, excluded: dict[bytes, Codes]) -> dict[bytes, Codes]:
+        return {
+            key: code
+            for key, code in zip(keys(codes), codes, strict=True)
+            if key not in self._pending and key not in self.history and key not in excluded
+        }
+
+    def _fresh(self, codes: Codes, excluded: dict[bytes, Codes]) -> dict[bytes, Codes]:
+        codes = self.domain.canonicalised(codes)
+        return self._unseen(codes[self._wanted(self.domain.free_costs(codes))], excluded)
+
+    def _sampled(
+        self, sample: Sampler, count: int, pool: int, excluded: dict[bytes, Codes] | None = None
+    ) -> dict[bytes, Codes]:
+        """Fresh codes from batches that double in size until there are count, or the attempts are spent."""
+        found: dict[bytes, Codes] = {}
+        size = max(pool, _SMALLEST_BATCH)
+        for attempt in range(_ATTEMPTS):
+            found |= self._fresh(sample(size << attempt), excluded or {})
+            if len(found) >= count:
+                break
+        return found
+
+    def _enumerated(self, count: int, excluded: dict[bytes, Codes]) -> dict[bytes, Codes]:
+        """Fresh codes from the whole space at random; the least violation where none is admissible."""
+        if self._listed is None:
+            self._listed = self._listing()
+        unseen = self._stacked(list(self._unseen(self._listed, {}).values()))
+        self._listed = unseen
+        costs = self.domain.free_costs(unseen)
+        if self._admissible_exist:
+            candidates = self._generator.permutation(np.flatnonzero(self._wanted(costs)))
+        else:
+            candidates = np.argsort(costs.violation, kind="stable")
+        chosen = list(self._unseen(unseen[candidates], excluded).items())
+        return dict(chosen[:count])
+
+    def _listing(self) -> Codes:
+        remainder = np.arange(self.domain.size)
+        codes = np.empty((self.domain.size, len(self.domain.cardinalities)), dtype=np.int64)
+        for decision, cardinality in enumerate(self.domain.cardinalities):
+            remainder, codes[:, decision] = np.divmod(remainder, cardinality)
+        codes = self._stacked(list(self._unseen(self.domain.canonicalised(codes), {}).values()))
+        self._wanted(self.domain.free_costs(codes))
+        return codes
+
+    def _climbed(self, count: int, excluded: dict[bytes, Codes]) -> dict[bytes, Codes]:
+        """Fresh codes from random hill climbs: to within the limits, then out of the front's shadow."""
+        found: dict[bytes, Codes] = {}
+        climbers = self.domain.canonicalised(self.uniform(_CLIMBERS))
+        for _ in range(_ROUNDS):
+            parents = np.repeat(climbers, _MUTANTS, axis=0)
+            children = mutate(parents, self.domain.cardinalities, 1.0 / parents.shape[1], self._generator)
+            children = self.domain.canonicalised(children)
+            everyone = np.concatenate([climbers[:, None], children.reshape(_CLIMBERS, _MUTANTS, -1)], axis=1)
+            flat = everyone.reshape(-1, everyone.shape[2])
+            costs = self.domain.free_costs(flat)
+            wanted = self._wanted(costs)
+            found |= self._unseen(flat[wanted], excluded)
+            if len(found) >= count:
+                return dict(list(found.items())[:count])
+            shadow = np.maximum(self.history.dominated_by(costs.objectives), 0.0)
+            order = np.lexsort((shadow, costs.violation, np.repeat(np.arange(_CLIMBERS), 1 + _MUTANTS)))
+            climbers = flat[order[:: 1 + _MUTANTS]]
+        if not self._admissible_exist:
+            violation = self.domain.free_costs(climbers).violation
+            found |= self._unseen(climbers[np.argsort(violation, kind="stable")], excluded)
+        return dict(list(found.items())[:count])

@@ -1,0 +1,78 @@
+"""What chipfit asks of a task: data in three splits, a loss to train by, metrics to judge by."""
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+SPLITS = ("train", "validation", "test")
+"""A search sees train and validation only; test is for the report."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Data set, loss and metrics, independent of any network. `testing.check_task` checks one.
+
+    What a target tensor holds is the task's own business (class indices, a map of classes, boxes padded
+    to one length): outputs and targets only ever go from `batches` and the network to `loss` and `metrics`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def metric(self) -> str:
+        """Name of the primary metric: a fraction from 0 to 1, higher is better."""
+        ...
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of an input as stored."""
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """How many channels the network's last layer must give."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where the data is from, in words for the report."""
+        ...
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Examples per split."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of data and splits; it changes when either does."""
+        ...
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int,
+        size: tuple[int, int] | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every example of a split once, as (inputs, targets); the last batch may be smaller.
+
+        inputs: float32 (batch, channels, height, width), normalised, resized to `size` (height, width) if given.
+        Without a generator: in order and as stored. With one: shuffled, and augmented if the split is "train".
+        Raises InvalidInput for an unknown split, or a batch size or size below 1.
+        """
+        ...
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """A scalar to minimise, differentiable in `outputs`."""
+        ...
+
+    def metrics(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+        """Every metric over the examples given, the primary one included, with its standard error as `<metric>_standard_error`."""
+        ...
