@@ -38,3 +38,7 @@ class LimitImpossible(ChipfitError):
     """No network in the space meets a limit; the message gives the nearest feasible point."""
 
     exit_status = 1
+
+
+class TrainingFailed(ChipfitError):
+    """A network could not be trained: its loss is not a number, or the user's own training raised an error."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,10 +86,15 @@ class Graph:
             known.add(node.key)
         if missing := [name for name in self.outputs if name not in known]:
             raise InvalidGraph(f"output {missing[0]!r} is given by no node")
-        for choice in choices_in((self.inputs, self.nodes)):
+        for choice in (*choices_in(self.inputs), *chain.from_iterable(self._choices.values())):
             for name, length in zip(choice.decisions, choice.values.shape, strict=True):
                 if lengths.get(name) != length:
                     raise InvalidGraph(f"a value has {length} options of {name!r}, the graph {lengths.get(name)}")
+
+    @cached_property
+    def _choices(self) -> Mapping[str, list[Choice]]:
+        """The choices in each node that has any."""
+        return {node.key: found for node in self.nodes if (found := choices_in(node.op))}
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
@@ -160,11 +166,15 @@ class Graph:
 
     def bind(self, chosen: Mapping[str, int]) -> Graph:
         """The space that is left once the decisions in `chosen` (name to option index) are taken."""
-        if unknown := [name for name in chosen if name not in {decision.name for decision in self.decisions}]:
-            raise InvalidGraph(f"the graph has no decision {unknown[0]!r}")
+        if unknown := set(chosen).difference(decision.name for decision in self.decisions):
+            raise InvalidGraph(f"the graph has no decision {min(unknown)!r}")
         left = tuple(decision for decision in self.decisions if decision.name not in chosen)
-        bound = map_choices((self.inputs, self.nodes), lambda choice: bind(choice, chosen))
-        return resolve(Graph(bound[0], bound[1], self.outputs, left))
+        change = _remembering(lambda choice: bind(choice, chosen))
+        # Selects go first: what they leave out need not be bound.
+        selected = [self._changed(node, change) if isinstance(node.op, Select) else node for node in self.nodes]
+        nodes, outputs = _resolved(selected, self.outputs)
+        inputs = map_choices(self.inputs, change)
+        return Graph(inputs, tuple([self._changed(node, change) for node in nodes]), outputs, left)
 
     def along(self, codes: NDArray[np.int64]) -> Graph:
         """The same graph with the n `codes` (n, d) as options of one decision, `CANDIDATE`.
@@ -174,8 +184,16 @@ class Graph:
         """
         codes = self._checked(codes)
         columns = {decision.name: codes[:, axis] for axis, decision in enumerate(self.decisions)}
-        bound = map_choices((self.inputs, self.nodes), lambda choice: along(choice, columns))
-        return Graph(bound[0], bound[1], self.outputs, (Decision(CANDIDATE, tuple(range(len(codes)))),))
+        change = _remembering(lambda choice: along(choice, columns))
+        nodes = tuple([self._changed(node, change) for node in self.nodes])
+        options = tuple(range(len(codes)))
+        return Graph(map_choices(self.inputs, change), nodes, self.outputs, (Decision(CANDIDATE, options),))
+
+    def _changed(self, node: Node, change: Callable[[Choice], Value]) -> Node:
+        """A node with every choice in it changed."""
+        if node.key not in self._choices:
+            return node
+        return Node(node.key, map_choices(node.op, change), node.inputs, node.origin)
 
     def _checked(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
         codes = np.asarray(codes, dtype=np.int64)
@@ -192,20 +210,36 @@ class Graph:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _remembering(change: Callable[[Choice], Value]) -> Callable[[Choice], Value]:
+    """The same change, done once for a choice that stands in several places."""
+    known: dict[int, tuple[Choice, Value]] = {}
+
+    def changed(choice: Choice) -> Value:
+        if id(choice) not in known:
+            known[id(choice)] = choice, change(choice)
+        return known[id(choice)][1]
+
+    return changed
+
+
 def resolve(graph: Graph) -> Graph:
     """The graph without selects that are decided and without nodes that nothing needs."""
+    nodes, outputs = _resolved(graph.nodes, graph.outputs)
+    return Graph(graph.inputs, nodes, outputs, graph.decisions)
+
+
+def _resolved(nodes: Iterable[Node], outputs: Sequence[str]) -> tuple[tuple[Node, ...], tuple[str, ...]]:
     alias: dict[str, str] = {}
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        inputs = tuple(alias.get(name, name) for name in node.inputs)
+    left: list[Node] = []
+    for node in nodes:
+        inputs = tuple([alias.get(name, name) for name in node.inputs])
         if isinstance(node.op, Select) and not isinstance(node.op.index, Choice):
             alias[node.key] = inputs[int(node.op.index)]
         else:
-            nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
-    outputs = tuple(alias.get(name, name) for name in graph.outputs)
-    needed = set(outputs)
-    for node in reversed(nodes):
+            left.append(node if inputs == node.inputs else Node(node.key, node.op, inputs, node.origin))
+    renamed = tuple([alias.get(name, name) for name in outputs])
+    needed = set(renamed)
+    for node in reversed(left):
         if node.key in needed:
             needed.update(node.inputs)
-    kept = tuple(node for node in nodes if node.key in needed)
-    return Graph(graph.inputs, kept, outputs, graph.decisions)
+    return tuple([node for node in left if node.key in needed]), renamed

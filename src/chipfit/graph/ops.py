@@ -28,6 +28,7 @@ ACTIVATIONS = (*CLAMPS, "leaky_relu", "prelu", *TABLES, "abs", "neg")
 """Names of activation functions: clamps, slopes, and those that hardware does by table."""
 
 ELEMENTWISE = ("add", "sub", "mul", "div", "max", "min")
+POOLS = ("average", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ class Slice(Op):
 
 @dataclass(frozen=True, slots=True)
 class Pool2d(Op):
-    """Max or average pooling. `padding` is top, left, bottom, right."""
+    """Pooling; `function` is one of `POOLS`, `padding` is top, left, bottom, right."""
 
     function: str
     kernel: tuple[Value, Value]
@@ -249,6 +250,10 @@ class Pool2d(Op):
     padding: tuple[Value, Value, Value, Value] = (0, 0, 0, 0)
     ceil_mode: bool = False
     count_include_pad: bool = True
+
+    def __post_init__(self) -> None:
+        if self.function not in POOLS:
+            raise InvalidGraph(f"pooling {self.function!r} is not one of {', '.join(POOLS)}")
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         need(self, inputs, 1, 4)
@@ -269,9 +274,13 @@ class Pool2d(Op):
 
 @dataclass(frozen=True, slots=True)
 class GlobalPool(Op):
-    """Max or average over height and width, which stay as axes of size 1."""
+    """Pooling over height and width, which stay as axes of size 1; `function` is one of `POOLS`."""
 
     function: str = "average"
+
+    def __post_init__(self) -> None:
+        if self.function not in POOLS:
+            raise InvalidGraph(f"pooling {self.function!r} is not one of {', '.join(POOLS)}")
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         need(self, inputs, 1, 4)

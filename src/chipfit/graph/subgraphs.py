@@ -7,7 +7,7 @@ all are values, and a network closed by a code is cut exactly as the open one sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from chipfit.graph.graph import Graph, Node
@@ -25,6 +25,7 @@ from chipfit.graph.ops import (
     LayerNorm,
     Linear,
     MatMul,
+    Op,
     Opaque,
     Pad,
     Pool2d,
@@ -35,7 +36,7 @@ from chipfit.graph.ops import (
     Transpose,
     product,
 )
-from chipfit.graph.values import Shape, Value, always, both, either, equal, negate, never, where
+from chipfit.graph.values import Shape, Value, always, both, either, equal, maximum, negate, never, where
 
 WORKLOAD_KINDS = (
     "conv", "depthwise", "transposed_conv", "linear", "matmul", "pool", "elementwise", "activation",
@@ -130,11 +131,13 @@ class _Cutter:
         self.hosts: dict[str, list[Edge]] = {item.key: [Edge(item.key, True)] for item in graph.inputs}
         self.producers = _producers(graph)
         self.readers: dict[str, list[Edge]] = {}
+        self.sources: dict[str, list[Edge]] = {}
         for node in graph.nodes:
-            if not isinstance(node.op, (Select, *ALIASES)):
-                for tensor, condition in _merged(edge for name in node.inputs for edge in self.producers[name]):
-                    taken = both(graph.presence[node.key], condition)
-                    self.readers.setdefault(tensor, []).append(Edge(node.key, taken))
+            if not isinstance(node.op, _NO_WORK):
+                self.sources[node.key] = _merged([self.producers[name] for name in node.inputs])
+                for edge in self.sources[node.key]:
+                    taken = both(graph.presence[node.key], edge.condition)
+                    self.readers.setdefault(edge.source, []).append(Edge(node.key, taken))
         self.outputs: dict[str, Value] = {}
         for key in graph.outputs:
             for edge in self.producers[key]:
@@ -142,17 +145,19 @@ class _Cutter:
 
     def cut(self) -> tuple[Subgraph, ...]:
         for order, node in enumerate(self.graph.nodes):
-            if isinstance(node.op, (Select, Constant, *ALIASES)):
-                continue
-            self._place(order, node)
-        found = (self._subgraph(row) for row in self.rows.values())
-        return tuple(subgraph for subgraph in found if not never(subgraph.presence))
+            if not isinstance(node.op, _NO_WORK):
+                self._place(order, node)
+        given: dict[str, Value] = {}
+        for tensor, condition in self.outputs.items():
+            for host in self._given(Edge(tensor, condition)):
+                given[host.source] = either(given.get(host.source, False), host.condition)
+        return tuple([self._subgraph(row, given.get(key, False)) for key, row in self.rows.items()])
 
     def _place(self, order: int, node: Node) -> None:
         """Gives a node to the subgraphs that can take it along, and what is left to one of its own."""
         left = self.graph.presence[node.key]
         hosts: list[Edge] = []
-        if follower := self._follower(node):
+        if follower := _follower(node.op):
             for row, condition in self._offers(node, follower):
                 hosts.append(Edge(row.node.key, condition))
                 left = both(left, negate(condition))
@@ -161,34 +166,21 @@ class _Cutter:
         if not never(left):
             row = _Row(node, order, left, [(node.key, left)])
             row.reads = [
-                Edge(host.source, both(left, condition))
-                for tensor, condition in _merged(edge for name in node.inputs for edge in self.producers[name])
-                for host in self._given(tensor, condition)
+                Edge(host.source, both(left, host.condition))
+                for edge in self.sources[node.key]
+                for host in self._given(edge)
             ]
             self.rows[node.key] = row
             hosts.append(Edge(node.key, left))
         self.hosts[node.key] = hosts
 
-    def _given(self, tensor: str, condition: Value) -> list[Edge]:
-        """The subgraphs that give a tensor where `condition` holds; none for a constant."""
-        shared = ((host.source, both(condition, host.condition)) for host in self.hosts.get(tensor, []))
-        return [Edge(source, taken) for source, taken in shared if not never(taken)]
-
-    def _follower(self, node: Node) -> str | None:
-        if isinstance(node.op, BatchNorm):
-            return "batch_norm"
-        if isinstance(node.op, Activation):
-            return "activation"
-        if isinstance(node.op, Elementwise) and node.op.function == "add":
-            shapes = self.graph.input_shapes(node)
-            same = all(always(equal(a, b)) for a, b in zip(*shapes, strict=False)) and len(shapes[0]) == len(shapes[1])
-            constant = any(isinstance(self._node(name), Constant) for name in node.inputs)
-            return "add" if same and not constant else None
-        return None
-
-    def _node(self, key: str) -> object:
-        node = self.graph.by_key.get(key)
-        return node.op if node else None
+    def _given(self, edge: Edge) -> list[Edge]:
+        """The subgraphs that give a tensor where the edge's condition holds; none for a constant."""
+        hosts = self.hosts.get(edge.source, [])
+        if edge.condition is True:
+            return hosts
+        shared = [Edge(host.source, both(edge.condition, host.condition)) for host in hosts]
+        return [host for host in shared if not never(host.condition)]
 
     def _offers(self, node: Node, follower: str) -> list[tuple[_Row, Value]]:
         """Subgraphs that can take `node` along, with the codes under which they do."""
@@ -196,21 +188,32 @@ class _Cutter:
             (slot, edge.source, host)
             for slot, name in enumerate(node.inputs)
             for edge in self.producers[name]
-            for host in self._given(edge.source, edge.condition)
+            for host in self._given(edge)
         ]
         offers: list[tuple[_Row, Value]] = []
         for slot, tensor, host in sources:
             row = self.rows.get(host.source)
-            if row is None or follower not in self.fuses.get(self.kinds[host.source], frozenset()):
+            if row is None or follower not in self.fuses.get(self.kinds[host.source], ()):
                 continue
             condition = both(both(self.graph.presence[node.key], host.condition), self._sole_reader(tensor, node))
-            if follower == "add":
+            if follower != "activation":
                 condition = both(condition, equal(row.adds, 0))
+            if follower == "add":
                 others = [edge for other, _, edge in sources if other != slot]
-                condition = both(condition, self._last(row, others))
+                condition = both(both(condition, self._same_shapes(node)), self._last(row, others))
+            elif follower == "batch_norm":
+                # It scales weights or the accumulator: what comes before the activation.
+                condition = both(condition, equal(row.activation, 0))
             if not never(condition):
                 offers.append((row, condition))
         return offers
+
+    def _same_shapes(self, node: Node) -> Value:
+        a, b = self.graph.input_shapes(node)
+        same: Value = len(a) == len(b)
+        for size, other in zip(a, b, strict=False):
+            same = both(same, equal(size, other))
+        return same
 
     def _last(self, row: _Row, others: Sequence[Edge]) -> Value:
         """Whether the other operand of an addition is ready before `row` starts."""
@@ -230,36 +233,40 @@ class _Cutter:
 
     def _join(self, row: _Row, node: Node, follower: str, condition: Value) -> None:
         row.members.append((node.key, condition))
-        if isinstance(node.op, BatchNorm):
+        if isinstance(node.op, Activation):
+            level = maximum(row.activation, activation_level(node.op))
+            row.activation = where(condition, level, row.activation)
+        elif follower == "batch_norm":
             row.normalised = either(row.normalised, condition)
-        elif isinstance(node.op, Activation):
-            row.activation = where(condition, activation_level(node.op), row.activation)
         else:
             row.adds = where(condition, 1, row.adds)
-            for name in node.inputs:
-                for edge in self.producers[name]:
-                    for host in self._given(edge.source, both(condition, edge.condition)):
-                        if host.source != row.node.key:
-                            row.reads.append(host)
+            for edge in self.sources[node.key]:
+                for host in self._given(Edge(edge.source, both(condition, edge.condition))):
+                    if host.source != row.node.key and not never(host.condition):
+                        row.reads.append(host)
 
-    def _subgraph(self, row: _Row) -> Subgraph:
+    def _subgraph(self, row: _Row, gives_output: Value) -> Subgraph:
         key = row.node.key
-        members = {member for member, _ in row.members}
-        output: Value = False
-        for tensor, condition in self.outputs.items():
-            if tensor in members:
-                for host in self._given(tensor, condition):
-                    output = either(output, host.condition) if host.source == key else output
         workload = describe(
             self.kinds[key], row.node, self.graph.input_shapes(row.node), self.graph.shapes[key],
             constants=self._constants(row.node), activation=row.activation, adds=row.adds, normalised=row.normalised,
         )  # fmt: skip
-        reads = tuple(Edge(source, condition) for source, condition in _merged(row.reads))
-        return Subgraph(key, workload, row.presence, tuple(row.members), reads, output)
+        return Subgraph(key, workload, row.presence, tuple(row.members), tuple(_merged([row.reads])), gives_output)
 
     def _constants(self, node: Node) -> Value:
-        sizes = [self.graph.shapes[name] for name in node.inputs if isinstance(self._node(name), Constant)]
-        return sum((product(size) for size in sizes), start=0)  # type: ignore[return-value]
+        """Elements of the operands that are constants."""
+        total: Value = 0
+        for edge in self.sources[node.key]:
+            if edge.source not in self.hosts:
+                total = total + where(edge.condition, product(self.graph.shapes[edge.source]), 0)
+        return total
+
+
+def _follower(op: Op) -> str | None:
+    """Which of `FOLLOWERS` an operator may be."""
+    if isinstance(op, Elementwise):
+        return "add" if op.function == "add" else None
+    return "batch_norm" if isinstance(op, BatchNorm) else "activation" if isinstance(op, Activation) else None
 
 
 def cut(graph: Graph, fuses: Mapping[str, frozenset[str]] = FOLDED) -> tuple[Subgraph, ...]:
@@ -277,23 +284,23 @@ def _producers(graph: Graph) -> dict[str, list[Edge]]:
         if isinstance(node.op, ALIASES):
             producers[node.key] = producers[node.inputs[0]]
         elif isinstance(node.op, Select):
-            taken = (
-                Edge(edge.source, both(equal(node.op.index, position), edge.condition))
+            index = node.op.index
+            producers[node.key] = _merged(
+                [Edge(edge.source, both(equal(index, position), edge.condition)) for edge in producers[name]]
                 for position, name in enumerate(node.inputs)
-                for edge in producers[name]
             )
-            producers[node.key] = [Edge(source, condition) for source, condition in _merged(taken)]
         else:
             producers[node.key] = [Edge(node.key, True)]
     return producers
 
 
-def _merged(edges: object) -> list[tuple[str, Value]]:
-    """One condition per source: any of its edges; edges that never hold are left out."""
+def _merged(groups: Iterable[Sequence[Edge]]) -> list[Edge]:
+    """One edge per source, under any of its conditions; edges that never hold are left out."""
     merged: dict[str, Value] = {}
-    for edge in edges:  # type: ignore[attr-defined]
-        merged[edge.source] = either(merged.get(edge.source, False), edge.condition)
-    return [(source, condition) for source, condition in merged.items() if not never(condition)]
+    for edges in groups:
+        for edge in edges:
+            merged[edge.source] = either(merged.get(edge.source, False), edge.condition)
+    return [Edge(source, condition) for source, condition in merged.items() if not never(condition)]
 
 
 def activation_level(op: Activation) -> int:
@@ -308,25 +315,32 @@ def workload_kind(node: Node, inputs: Sequence[Shape]) -> str:
         channels = inputs[0][1]
         separate = always(equal(op.groups, channels)) and not always(equal(channels, 1))
         return "depthwise" if separate else "conv"
-    for kind, types in _KIND_OF.items():
-        if isinstance(op, types):
-            return kind
-    raise TypeError(f"no workload kind for {type(op).__name__}")
+    if type(op) not in _KIND_OF:
+        raise TypeError(f"no workload kind for {type(op).__name__}")
+    return _KIND_OF[type(op)]
 
 
-_KIND_OF: Mapping[str, tuple[type, ...]] = {
-    "transposed_conv": (ConvTranspose2d,),
-    "linear": (Linear,),
-    "matmul": (MatMul,),
-    "pool": (Pool2d, GlobalPool),
-    "elementwise": (Elementwise,),
-    "activation": (Activation,),
-    "normalisation": (BatchNorm, LayerNorm),
-    "softmax": (Softmax,),
-    "resize": (Resize,),
-    "copy": (Concat, Slice, Pad, Transpose),
-    "opaque": (Opaque,),
+_KIND_OF: Mapping[type[Op], str] = {
+    ConvTranspose2d: "transposed_conv",
+    Linear: "linear",
+    MatMul: "matmul",
+    Pool2d: "pool",
+    GlobalPool: "pool",
+    Elementwise: "elementwise",
+    Activation: "activation",
+    BatchNorm: "normalisation",
+    LayerNorm: "normalisation",
+    Softmax: "softmax",
+    Resize: "resize",
+    Concat: "copy",
+    Slice: "copy",
+    Pad: "copy",
+    Transpose: "copy",
+    Opaque: "opaque",
 }
+
+_NO_WORK = (Select, Constant, *ALIASES)
+"""Operators that no subgraph holds: what they stand for is looked through, or is a weight."""
 
 
 def plane(shape: Shape) -> tuple[Value, Value, Value]:

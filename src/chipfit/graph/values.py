@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +19,8 @@ CANDIDATE = "candidate"
 """Name of the one decision of a graph that was expanded along given codes."""
 
 Scalar = bool | int | float
+
+_ALL = slice(None)
 
 
 class TableTooLarge(Exception):
@@ -214,12 +218,12 @@ def floor(value: Value) -> Value:
 
 def always(value: Value) -> bool:
     """Whether a condition holds under every code."""
-    return value is True or (not isinstance(value, Choice) and bool(value))
+    return value is True or (value is not False and not isinstance(value, Choice) and bool(value))
 
 
 def never(value: Value) -> bool:
     """Whether a condition holds under no code."""
-    return not isinstance(value, Choice) and not value
+    return value is False or (value is not True and not isinstance(value, Choice) and not value)
 
 
 def bounds(value: Value) -> tuple[float, float]:
@@ -233,7 +237,9 @@ def bind(value: Value, chosen: Mapping[str, int]) -> Value:
     """The value once the decisions in `chosen` (name to option index) are taken."""
     if not isinstance(value, Choice):
         return value
-    index = tuple(chosen.get(name, slice(None)) for name in value.decisions)
+    index = tuple([chosen.get(name, _ALL) for name in value.decisions])
+    if _ALL not in index:
+        return value.values[index].item()
     left = tuple(name for name in value.decisions if name not in chosen)
     return table(left, value.values[index])
 
@@ -250,32 +256,39 @@ def along(value: Value, columns: Mapping[str, NDArray[np.int64]]) -> Value:
 
 T = TypeVar("T")
 
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+"""Types with nothing inside, which most fields have."""
 
-def map_choices(item: T, change: Any) -> T:
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    """Names of the fields of a dataclass; none for any other type."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+
+
+def map_choices(item: T, change: Callable[[Choice], Value]) -> T:
     """A copy of a dataclass or (nested) tuple with `change` applied to every `Choice` inside."""
     if isinstance(item, Choice):
-        return change(item)
+        return change(item)  # type: ignore[return-value]
     if isinstance(item, tuple):
-        changed = tuple(map_choices(part, change) for part in item)  # type: ignore[reportUnknownVariableType]
-        same = all(new is old for new, old in zip(changed, item, strict=True))  # type: ignore[reportUnknownVariableType]
-        return item if same else changed  # type: ignore[return-value]
-    if is_dataclass(item) and not isinstance(item, type):
-        changes = {
-            field.name: new
-            for field in fields(item)
-            if (new := map_choices(old := getattr(item, field.name), change)) is not old
-        }
-        return replace(item, **changes) if changes else item
-    return item
+        old: Sequence[Any] = item
+        new = [part if type(part) in _PLAIN else map_choices(part, change) for part in old]
+        return item if all(map(operator.is_, new, old)) else tuple(new)  # type: ignore[return-value]
+    names = _field_names(type(item))
+    old = [getattr(item, name) for name in names]
+    new = [part if type(part) in _PLAIN else map_choices(part, change) for part in old]
+    return item if all(map(operator.is_, new, old)) else type(item)(**dict(zip(names, new, strict=True)))
 
 
-def choices_in(item: object) -> Iterator[Choice]:
+def choices_in(item: object) -> list[Choice]:
     """Every `Choice` inside a dataclass or (nested) tuple."""
-    if isinstance(item, Choice):
-        yield item
-    elif isinstance(item, tuple):
-        for part in item:  # type: ignore[reportUnknownVariableType]
-            yield from choices_in(part)  # type: ignore[reportUnknownArgumentType]
-    elif is_dataclass(item) and not isinstance(item, type):
-        for field in fields(item):
-            yield from choices_in(getattr(item, field.name))
+    found: list[Choice] = []
+    left: list[Any] = [item]
+    while left:
+        part = left.pop()
+        if isinstance(part, Choice):
+            found.append(part)
+        else:
+            inside = part if isinstance(part, tuple) else [getattr(part, name) for name in _field_names(type(part))]
+            left.extend([each for each in inside if type(each) not in _PLAIN])
+    return found

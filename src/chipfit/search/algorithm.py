@@ -102,9 +102,7 @@ class Algorithm(Protocol):
         """
         ...
 
-    def tell(
-        self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None
-    ) -> None:
+    def tell(self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None) -> None:
         """Values of codes (n, d): objectives (n, m), all minimised, and violation (n,) >= 0 of all limits.
 
         The objectives told are all objectives. The first k columns are the free ones, in the order and with

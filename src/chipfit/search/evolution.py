@@ -55,9 +55,7 @@ class NSGA2:
             n, self._offspring, pool=_POOL_PER_CODE * n, anchors=self._proposals.pending[-self._capacity :]
         )
 
-    def tell(
-        self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None
-    ) -> None:
+    def tell(self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None) -> None:
         """Values of codes, see `Algorithm.tell`."""
         told = self._proposals.tell(codes, objectives, violation)
         self._population = list(dict.fromkeys(self._population + told))
@@ -121,13 +119,9 @@ class RegularizedEvolution:
             parents = codes[self._tournaments(objectives, violation, count)]
             return mutate(parents, proposals.domain.cardinalities, 0.0, self._generator)
 
-        return proposals.draw(
-            n, offspring, pool=_POOL_PER_CODE * n, anchors=proposals.pending[-self._capacity :]
-        )
+        return proposals.draw(n, offspring, pool=_POOL_PER_CODE * n, anchors=proposals.pending[-self._capacity :])
 
-    def tell(
-        self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None
-    ) -> None:
+    def tell(self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None) -> None:
         """Values of codes, see `Algorithm.tell`."""
         told = self._proposals.tell(codes, objectives, violation)
         self._population = list(dict.fromkeys(self._population + told))

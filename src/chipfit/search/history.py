@@ -81,10 +81,10 @@ class History:
     def dominated_by(self, free_objectives: Floats) -> Floats:
         """How far each point (n, k) must still improve to leave the shadow of the points told: (n,).
 
-        Only where every objective told is free is this more than -inf: an accuracy then enters as a limit
-        alone, and a code whose objectives are weakly dominated by a feasible point told cannot improve the
+        Only where every objective told is free is this more than -inf: accuracy then enters only as a
+        limit, and a code whose objectives are weakly dominated by a feasible point told cannot improve the
         front whatever its accuracy. Its value is >= 0, that of any other code is below. Objectives are scaled
-        by the largest on the front. This is the additive epsilon indicator (Zitzler et al. 2003) of one point.
+        by the largest on the front. Source: the additive epsilon indicator (Zitzler et al. 2003) of one point.
         """
         result = np.full(len(free_objectives), -np.inf)
         if len(self._front):

@@ -10,7 +10,7 @@ Ranks = NDArray[np.int64]
 
 
 def _failed(objectives: Floats, violation: Floats | None) -> Bools:
-    failed: Bools = np.isnan(objectives).any(axis=1)
+    failed = np.asarray(np.isnan(objectives).any(axis=1), dtype=np.bool_)
     return failed if violation is None else failed | np.isnan(violation)
 
 

@@ -1,6 +1,7 @@
 """Fresh codes to ask: canonical, never asked or told before, within the free limits, worth an evaluation."""
 
 from collections.abc import Callable
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,11 @@ ENUMERATED_SIZE = 100_000
 
 _ATTEMPTS = 4
 _SMALLEST_BATCH = 64
-_INITIAL_POOL, _ANCHORS = 4096, 256
-_CLIMBERS, _MUTANTS, _ROUNDS = 256, 8, 32
+_INITIAL_POOL, _ANCHORS = 2048, 256
+_CLIMBERS, _MUTANTS, _ROUNDS = 64, 16, 32
 
 
-def mutate(
-    codes: Codes, cardinalities: tuple[int, ...], rate: float, generator: np.random.Generator
-) -> Codes:
+def mutate(codes: Codes, cardinalities: tuple[int, ...], rate: float, generator: np.random.Generator) -> Codes:
     """Changes each decision with probability rate, and at least one per code: (n, d) -> (n, d).
 
     A changed decision moves to a neighbouring option or to any other one, each half of the time: options are
@@ -38,7 +37,8 @@ def mutate(
     changed[untouched, generator.choice(open_decisions, len(untouched))] = True
     up = (generator.random(codes.shape) < 0.5) | (codes == 0)
     neighbour = np.where(up & (codes < options - 1), codes + 1, codes - 1)
-    other = (codes + generator.integers(1, np.maximum(options, 2), codes.shape)) % options
+    step = 1 + (generator.random(codes.shape) * (options - 1)).astype(np.int64)
+    other = (codes + step) % options
     moved = np.where(generator.random(codes.shape) < 0.5, neighbour, other)
     return np.where(changed, moved, codes)
 
@@ -75,6 +75,10 @@ def spread_choice(
     return chosen
 
 
+def _first(found: dict[bytes, Codes], count: int) -> dict[bytes, Codes]:
+    return dict(islice(found.items(), count))
+
+
 class Proposals:
     """Keeps what was asked and told, and draws fresh codes with a bounded effort.
 
@@ -100,19 +104,19 @@ class Proposals:
         """Codes asked and not told yet, (n, d), oldest first."""
         return self._stacked(list(self._pending.values()))
 
-    def tell(
-        self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None
-    ) -> list[int]:
+    def tell(self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None) -> list[int]:
         """Passes values on to the history and gives the positions of the codes in it, each once."""
         positions = self.history.add(codes, objectives, violation)
-        for key in keys(self.domain.canonicalised(codes)):
+        told = self.history.codes(positions)
+        self._admissible(self.domain.free_costs(told))
+        for key in keys(told):
             self._pending.pop(key, None)
         return positions
 
     def uniform(self, count: int) -> Codes:
         """Uniformly random codes (count, d)."""
-        cardinalities = np.asarray(self.domain.cardinalities, dtype=np.int64)
-        return self._generator.integers(0, cardinalities, (count, len(cardinalities)))
+        options = np.asarray(self.domain.cardinalities, dtype=np.int64)
+        return (self._generator.random((count, len(options))) * options).astype(np.int64)
 
     def diverse(self, count: int) -> Codes:
         """Random codes (count, d), half of them leaning towards low or high options throughout.
@@ -139,7 +143,7 @@ class Proposals:
             raise InvalidInput(f"{count} codes were asked for: the number must not be negative")
         if count == 0:
             return self._stacked([])
-        found = self._sampled(sample, count, max(count, pool))
+        found = self._sampled(sample, count, max(count, min(pool, self.domain.size)))
         if len(found) < count:
             found |= self._sampled(self.uniform, count - len(found), count - len(found), excluded=found)
         if len(found) < count and self.domain.size <= ENUMERATED_SIZE:
@@ -170,10 +174,14 @@ class Proposals:
         away = points[:0] if anchors is None else self.domain.free_costs(anchors).objectives
         return codes[spread_choice(points, count, away, self._generator)]
 
-    def _wanted(self, costs: FreeCosts) -> NDArray[np.bool_]:
+    def _admissible(self, costs: FreeCosts) -> NDArray[np.bool_]:
+        """Which codes meet the free limits; remembers whether any ever did."""
         admissible = costs.violation <= 0
         self._admissible_exist |= bool(admissible.any())
-        return admissible & (self.history.dominated_by(costs.objectives) < 0)
+        return admissible
+
+    def _wanted(self, costs: FreeCosts) -> NDArray[np.bool_]:
+        return self._admissible(costs) & (self.history.dominated_by(costs.objectives) < 0)
 
     def _unseen(self, codes: Codes, excluded: dict[bytes, Codes]) -> dict[bytes, Codes]:
         return {
@@ -189,14 +197,14 @@ class Proposals:
     def _sampled(
         self, sample: Sampler, count: int, pool: int, excluded: dict[bytes, Codes] | None = None
     ) -> dict[bytes, Codes]:
-        """Fresh codes from batches that double in size until there are count, or the attempts are spent."""
+        """The first fresh codes, at most pool, of batches that double in size until count are found."""
         found: dict[bytes, Codes] = {}
         size = max(pool, _SMALLEST_BATCH)
         for attempt in range(_ATTEMPTS):
             found |= self._fresh(sample(size << attempt), excluded or {})
             if len(found) >= count:
                 break
-        return found
+        return _first(found, pool)
 
     def _enumerated(self, count: int, excluded: dict[bytes, Codes]) -> dict[bytes, Codes]:
         """Fresh codes from the whole space at random; the least violation where none is admissible."""
@@ -209,8 +217,7 @@ class Proposals:
             candidates = self._generator.permutation(np.flatnonzero(self._wanted(costs)))
         else:
             candidates = np.argsort(costs.violation, kind="stable")
-        chosen = list(self._unseen(unseen[candidates], excluded).items())
-        return dict(chosen[:count])
+        return _first(self._unseen(unseen[candidates], excluded), count)
 
     def _listing(self) -> Codes:
         remainder = np.arange(self.domain.size)
@@ -218,13 +225,13 @@ class Proposals:
         for decision, cardinality in enumerate(self.domain.cardinalities):
             remainder, codes[:, decision] = np.divmod(remainder, cardinality)
         codes = self._stacked(list(self._unseen(self.domain.canonicalised(codes), {}).values()))
-        self._wanted(self.domain.free_costs(codes))
+        self._admissible(self.domain.free_costs(codes))
         return codes
 
     def _climbed(self, count: int, excluded: dict[bytes, Codes]) -> dict[bytes, Codes]:
         """Fresh codes from random hill climbs: to within the limits, then out of the front's shadow."""
         found: dict[bytes, Codes] = {}
-        climbers = self.domain.canonicalised(self.uniform(_CLIMBERS))
+        climbers = nearest = self.domain.canonicalised(self.uniform(_CLIMBERS))
         for _ in range(_ROUNDS):
             parents = np.repeat(climbers, _MUTANTS, axis=0)
             children = mutate(parents, self.domain.cardinalities, 1.0 / parents.shape[1], self._generator)
@@ -235,11 +242,11 @@ class Proposals:
             wanted = self._wanted(costs)
             found |= self._unseen(flat[wanted], excluded)
             if len(found) >= count:
-                return dict(list(found.items())[:count])
+                return _first(found, count)
             shadow = np.maximum(self.history.dominated_by(costs.objectives), 0.0)
             order = np.lexsort((shadow, costs.violation, np.repeat(np.arange(_CLIMBERS), 1 + _MUTANTS)))
             climbers = flat[order[:: 1 + _MUTANTS]]
+            nearest = flat[np.argsort(costs.violation, kind="stable")]
         if not self._admissible_exist:
-            violation = self.domain.free_costs(climbers).violation
-            found |= self._unseen(climbers[np.argsort(violation, kind="stable")], excluded)
-        return dict(list(found.items())[:count])
+            found |= self._unseen(nearest, excluded)
+        return _first(found, count)

@@ -20,8 +20,6 @@ class RandomSearch:
         """At most n fresh codes, see `Algorithm.ask`."""
         return self._proposals.draw(n, self._proposals.uniform, pool=n)
 
-    def tell(
-        self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None
-    ) -> None:
+    def tell(self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None) -> None:
         """Values of codes, see `Algorithm.tell`."""
         self._proposals.tell(codes, objectives, violation)

@@ -59,7 +59,7 @@ class Dice:
 
 
 def clip(value: float) -> int:
-    return max(0, min(255, int(value)))
+    return 0 if value < 0 else 255 if value > 255 else int(value)
 
 
 def shade(colour: Colour, gain: float) -> Colour:
@@ -138,7 +138,7 @@ class Place:
         joints = [self.point(x, y) for x, y in points]
         self.canvas.line(joints, width * self.unit, colour, self.mark)
         radius = width * self.unit / 2
-        if radius >= 1:
+        if radius >= 1.5:
             for joint in joints:
                 self.canvas.ellipse(joint, radius, radius, colour, self.mark)
 

@@ -21,7 +21,7 @@ def table(place: Place, dice: Dice, floor: Colour) -> None:
         x, height = dice.uniform(-half * 0.8, half * 0.8), dice.uniform(0.08, 0.35)
         place.box(x - 0.06, top + 0.06, x + 0.06, top + 0.06 + height, dice.colour())
         if dice.chance(0.4):
-            place.disc(x, top + 0.1 + height, 0.1, 0.1, dice.pick((dice.colour(), dice.pick(SKIN))))
+            place.disc(x, top + 0.1 + height, 0.1, 0.1, dice.colour())
 
 
 def chair(place: Place, dice: Dice, floor: Colour) -> None:
@@ -32,7 +32,7 @@ def chair(place: Place, dice: Dice, floor: Colour) -> None:
         place.limb(((x, 0), (x, 0.45), (x + lean, back)), 0.045, shade(colour, 0.7))
     place.box(-0.24, 0.4, 0.24, 0.48, colour)
     place.polygon(((-0.2, 0.6), (0.2, 0.6), (0.2 + lean, back), (-0.2 + lean, back)), shade(colour, 0.88))
-    if dice.chance(0.6):
+    if dice.chance(0.5):
         _draped(place, dice, back, lean)
 
 
@@ -44,14 +44,16 @@ def _draped(place: Place, dice: Dice, back: float, lean: float) -> None:
     place.polygon((*body, (half * 0.9, 0.4), (-half * 0.9, 0.4)), cloth)
     for sign in (-1, 1):
         elbow = (lean + sign * (half + dice.uniform(0, 0.08)), top - 0.35)
-        place.limb(((lean + sign * half * 0.9, top - 0.1), elbow, (elbow[0] - sign * 0.04, top - 0.6)), 0.09, cloth)
-    if dice.chance(0.35):
+        place.limb(
+            ((lean + sign * half * 0.9, top - 0.1), elbow, (elbow[0] - sign * 0.04, top - 0.6)), 0.09, cloth
+        )
+    if dice.chance(0.15):
         _ball(place, dice, lean, top + 0.12)
 
 
 def _ball(place: Place, dice: Dice, x: float, y: float) -> None:
     """A hat, cushion or helmet, where a head could be; sometimes of the colour of skin or hair."""
-    colour = dice.pick((dice.colour(), shade(dice.pick(SKIN), dice.uniform(0.8, 1.0))))
+    colour = shade(dice.pick(SKIN), dice.uniform(0.8, 1.0)) if dice.chance(0.15) else dice.colour()
     place.disc(x, y, dice.uniform(0.09, 0.14), dice.uniform(0.08, 0.14), colour)
     if dice.chance(0.5):
         place.disc(x, y + 0.04, 0.12, 0.08, shade(dice.colour(), 0.6))
@@ -62,7 +64,9 @@ def cupboard(place: Place, dice: Dice, floor: Colour) -> None:
     place.shadow(half * 2.1, floor)
     side = dice.sign() * dice.uniform(0.05, 0.2)
     place.polygon(((half, 0), (half + side, 0.1), (half + side, top + 0.05), (half, top)), shade(colour, 0.6))
-    place.polygon(((-half, 0), (-half + side, 0.1), (-half + side, top + 0.05), (-half, top)), shade(colour, 0.7))
+    place.polygon(
+        ((-half, 0), (-half + side, 0.1), (-half + side, top + 0.05), (-half, top)), shade(colour, 0.7)
+    )
     place.box(-half, 0, half, top, colour)
     rows = dice.integer(1, 4)
     for row in range(rows):
@@ -98,7 +102,9 @@ def _heap(place: Place, dice: Dice, base: float, half: float) -> None:
     while x < half:
         radius = dice.uniform(0.1, 0.2)
         cloth = cloth if dice.chance(0.6) else dice.colour()
-        place.disc(x + radius, base + radius * 0.5, radius * 1.4, radius * 0.9, shade(cloth, dice.uniform(0.8, 1.1)))
+        place.disc(
+            x + radius, base + radius * 0.5, radius * 1.4, radius * 0.9, shade(cloth, dice.uniform(0.8, 1.1))
+        )
         x += radius * 1.5
     if dice.chance(0.5):
         _ball(place, dice, dice.sign() * half, base + 0.1)
@@ -139,7 +145,9 @@ def plant(place: Place, dice: Dice, floor: Colour) -> None:
         angle = math.radians(dice.uniform(-75, 75))
         length = dice.uniform(0.25, 0.6) * height
         tip = (round(math.sin(angle), 6) * length, 0.3 + round(math.cos(angle), 6) * length + height * 0.25)
-        place.limb(((0, 0.3 + height * 0.2), tip), dice.uniform(0.05, 0.1), shade(leaf, dice.uniform(0.7, 1.2)))
+        place.limb(
+            ((0, 0.3 + height * 0.2), tip), dice.uniform(0.05, 0.1), shade(leaf, dice.uniform(0.7, 1.2))
+        )
 
 
 def coat_stand(place: Place, dice: Dice, floor: Colour) -> None:
@@ -156,7 +164,7 @@ def coat_stand(place: Place, dice: Dice, floor: Colour) -> None:
         place.polygon((*corners, (x + half * 1.15, low), (x - half * 1.15, low)), cloth)
         sleeve = x + dice.sign() * half
         place.limb(((sleeve, high - 0.08), (sleeve * 1.2, high - 0.55)), 0.1, shade(cloth, 0.85))
-    if dice.chance(0.6):
+    if dice.chance(0.3):
         _ball(place, dice, dice.uniform(-0.06, 0.06), top + 0.04)
 
 
@@ -167,7 +175,9 @@ def dress_form(place: Place, dice: Dice, floor: Colour) -> None:
     place.limb(((0, 0.02), (0, 0.9)), 0.05, (70, 56, 46))
     place.disc(0, 0.03, 0.18, 0.05, (60, 48, 40))
     if dice.chance(0.5):
-        place.polygon(((-half * 0.8, 0.95), (half * 0.8, 0.95), (half * 1.6, 0.4), (-half * 1.6, 0.4)), dice.colour())
+        place.polygon(
+            ((-half * 0.8, 0.95), (half * 0.8, 0.95), (half * 1.6, 0.4), (-half * 1.6, 0.4)), dice.colour()
+        )
     waist = half * 0.75
     right = ((half, 1.36), (waist, 1.1), (half * 0.95, 0.86))
     left = ((-half * 0.95, 0.86), (-waist, 1.1), (-half, 1.36))
@@ -187,4 +197,4 @@ def stool_with_ball(place: Place, dice: Dice, floor: Colour) -> None:
 
 
 FURNISHINGS: tuple[Drawer, ...] = (table, chair, cupboard, sofa, lamp, plant, table, cupboard)
-LOOKALIKES: tuple[Drawer, ...] = (coat_stand, coat_stand, dress_form, chair, lamp, plant, laundry, stool_with_ball)
+LOOKALIKES: tuple[Drawer, ...] = (coat_stand, dress_form, chair, chair, lamp, plant, laundry, stool_with_ball)

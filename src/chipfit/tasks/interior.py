@@ -31,7 +31,7 @@ def draw_room(canvas: Canvas, dice: Dice) -> Room:
     side = canvas.side
     camera_height_m = dice.uniform(1.1, 2.1)
     horizon = side * dice.uniform(0.22, 0.48)
-    bottom = horizon + side * dice.uniform(0.12, 0.28)
+    bottom = horizon + side * dice.uniform(0.26, 0.42)
     unit = (bottom - horizon) / camera_height_m
     wall = mix(dice.colour(), (214, 206, 194), dice.uniform(0.2, 0.85))
     floor = mix(dice.colour(), (150, 124, 98), dice.uniform(0.1, 0.6))
@@ -48,7 +48,7 @@ def draw_room(canvas: Canvas, dice: Dice) -> Room:
     )
     _surfaces(room, dice)
     _boards(room, dice)
-    for _ in range(dice.integer(1, 4)):
+    for _ in range(dice.integer(1, 3)):
         _wall_item(room, dice)
     return room
 
@@ -61,7 +61,9 @@ def _surfaces(room: Room, dice: Dice) -> None:
     reach = 1.5
     for edge, outer, gain in ((left, left - reach * side, 0.86), (right, right + reach * side, 0.76)):
         high, low = top - (room.horizon - top) * reach * 1.5, bottom + (bottom - room.horizon) * reach * 4
-        canvas.polygon(((edge, top), (edge, bottom), (outer, low), (outer, high)), shade(wall, gain), BACKGROUND)
+        canvas.polygon(
+            ((edge, top), (edge, bottom), (outer, low), (outer, high)), shade(wall, gain), BACKGROUND
+        )
     canvas.polygon(((left, top), (right, top), (right, bottom), (left, bottom)), wall, BACKGROUND)
     if dice.chance(0.3):
         step = side * dice.uniform(0.04, 0.1)
@@ -83,7 +85,9 @@ def _boards(room: Room, dice: Dice) -> None:
         for index in range(count):
             far = room.left + (room.right - room.left) * (index + 0.5) / count
             near = centre + (far - centre) * spread
-            canvas.line(((far, room.bottom + 1), (near, side * 1.1)), side / 120, shade(room.floor, gain), FLOOR)
+            canvas.line(
+                ((far, room.bottom + 1), (near, side * 1.1)), side / 120, shade(room.floor, gain), FLOOR
+            )
     if dice.chance(0.4):
         x, y = side * dice.uniform(0.2, 0.8), side * dice.uniform(0.75, 0.95)
         radius = side * dice.uniform(0.15, 0.4)
@@ -96,7 +100,7 @@ def _wall_item(room: Room, dice: Dice) -> None:
     unit = (room.bottom - room.horizon) / room.camera_height_m
     x = max(0.0, room.left) + dice.uniform(0.08, 0.92) * (room.right - room.left)
     spot = Place(room.canvas, x, room.bottom, unit, BACKGROUND)
-    dice.pick((_window, _window, _door, _picture, _picture, _hooks))(spot, dice)
+    dice.pick((_window, _window, _door, _picture, _picture, _picture, _hooks))(spot, dice)
 
 
 def _window(spot: Place, dice: Dice) -> None:
@@ -142,4 +146,7 @@ def _hooks(spot: Place, dice: Dice) -> None:
     for x in (-0.3, 0.0, 0.3):
         if dice.chance(0.6):
             cloth, hem, half = dice.colour(), dice.uniform(0.6, 1.1), dice.uniform(0.1, 0.17)
-            rail.polygon(((x, 1.62), (x + half, 1.5), (x + half * 1.2, hem), (x - half * 1.2, hem), (x - half, 1.5)), cloth)
+            rail.polygon(
+                ((x, 1.62), (x + half, 1.5), (x + half * 1.2, hem), (x - half * 1.2, hem), (x - half, 1.5)),
+                cloth,
+            )

@@ -11,7 +11,7 @@ SKIN: tuple[Colour, ...] = (
 HAIR: tuple[Colour, ...] = (
     (28, 24, 22), (56, 40, 30), (98, 68, 42), (160, 124, 74), (206, 176, 120), (150, 146, 142), (140, 66, 34),
 )  # fmt: skip
-POSES = ("stand", "stand", "walk", "walk", "sit", "sit", "bend", "lie")
+POSES = ("stand", "stand", "stand", "walk", "walk", "walk", "sit", "sit", "bend", "lie")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def random_look(dice: Dice) -> Look:
         shoes=shade(dice.colour(), 0.6),
         long_sleeves=dice.chance(0.65),
         skirt=dice.chance(0.2),
-        from_behind=dice.chance(0.3),
+        from_behind=dice.chance(0.12),
         cap=dice.chance(0.15),
         stripes=dice.chance(0.2),
     )
@@ -108,14 +108,18 @@ def _legs(body: Place, look: Look, pose: str, turn: float, dice: Dice) -> tuple[
     if look.skirt and pose != "sit":
         hem = dice.uniform(0.35, 0.55)
         half = 0.2 * look.breadth
-        body.polygon(((-half * 0.7, 0.9), (half * 0.7, 0.9), (half * 1.3, hem), (-half * 1.3, hem)), look.legs)
+        body.polygon(
+            ((-half * 0.7, 0.9), (half * 0.7, 0.9), (half * 1.3, hem), (-half * 1.3, hem)), look.legs
+        )
     bend = side * (dice.uniform(0.25, 0.5) if pose == "bend" else dice.uniform(-0.04, 0.08))
     length = 0.52
     rise = math.sqrt(length * length - bend * bend)
     return hip, (hip[0] + bend, hip[1] + rise)
 
 
-def _upper_body(body: Place, look: Look, pose: str, hip: Point, shoulder: Point, turn: float, dice: Dice) -> None:
+def _upper_body(
+    body: Place, look: Look, pose: str, hip: Point, shoulder: Point, turn: float, dice: Dice
+) -> None:
     half = 0.2 * turn * look.breadth
     waist = 0.155 * (0.5 + turn / 2) * look.breadth
     arms = [_arm(shoulder, sign * half, pose, dice) for sign in (-1, 1)]
@@ -163,7 +167,7 @@ def _head(body: Place, look: Look, shoulder: Point, hip: Point, dice: Dice) -> N
     lean = (shoulder[0] - hip[0]) * 0.45 + dice.uniform(-0.05, 0.05)
     x, y = shoulder[0] + lean, shoulder[1] + 0.2 - abs(lean) * 0.25
     # Small people have large heads.
-    radius = 0.105 * (1.25 if look.height < 0.8 else 1.0)
+    radius = 0.13 * (1.25 if look.height < 0.8 else 1.0)
     neck = ((shoulder[0], shoulder[1]), (x, y - 0.05))
     body.limb(neck, 0.1, shade(look.skin, 0.85))
     if look.from_behind:

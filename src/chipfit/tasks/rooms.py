@@ -24,7 +24,7 @@ from chipfit.tasks.vision import ImageClassification
 
 CLASSES = ("no person", "person")
 MASK_CLASSES = ("background", "person", "furniture", "floor")
-SMALLEST_PERSON = 0.008
+SMALLEST_PERSON = 0.04
 """Share of the picture that must be visible of everybody in it, else no eye could tell."""
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
@@ -128,9 +128,7 @@ def _still_drawn(images: NDArray[np.uint8], seed: int, split: str, size: int) ->
     return all(np.array_equal(images[spot], render(seed, split, int(spot), size).image) for spot in spots)
 
 
-def _visible_scene(
-    with_person: bool, dice: Dice, size: int
-) -> tuple[Image.Image, NDArray[np.uint8]]:
+def _visible_scene(with_person: bool, dice: Dice, size: int) -> tuple[Image.Image, NDArray[np.uint8]]:
     """Draw until everybody can be seen; give the picture at twice the size and the marks at the final size."""
     attempts = 8
     for attempt in range(attempts + 1):
@@ -152,16 +150,18 @@ def _draw_scene(canvas: Canvas, with_person: bool, in_front: bool, dice: Dice) -
     """
     room = draw_room(canvas, dice)
     drawers: list[tuple[float, float, Drawer | None]] = []
-    for _ in range(dice.integer(1, 4)):
+    for _ in range(dice.integer(1, 2)):
         drawers.append((*_floor_spot(room, dice), dice.pick(FURNISHINGS)))
-    slots = dice.pick((1, 2, 2, 3))
+    slots = dice.pick((1, 1, 2))
     people = 0
     for slot in range(slots):
         is_person = with_person and (slot == 0 or (not in_front and dice.chance(0.35)))
         people += is_person
         drawers.append((*_floor_spot(room, dice), None if is_person else dice.pick(LOOKALIKES)))
     if in_front:
-        drawers = [(canvas.side / 2, canvas.side * 0.95, d) if d is None else (x, y, d) for x, y, d in drawers]
+        drawers = [
+            (canvas.side / 2, canvas.side * 0.95, d) if d is None else (x, y, d) for x, y, d in drawers
+        ]
     mark = FIRST_PERSON
     for x, y, drawer in sorted(drawers, key=lambda entry: (in_front and entry[2] is None, entry[1])):
         place = room.place(x, y)
@@ -170,16 +170,15 @@ def _draw_scene(canvas: Canvas, with_person: bool, in_front: bool, dice: Dice) -
             mark += 1
         else:
             drawer(place, dice, room.floor)
-        if dice.chance(0.15):
+        if dice.chance(0.05):
             _something_in_front(place, dice)
     return people
 
 
 def _floor_spot(room: Room, dice: Dice) -> tuple[float, float]:
     side = room.canvas.side
-    # The square root of a uniform number would fill the floor evenly; less than that keeps far spots frequent.
-    depth = dice.uniform(0, 1) ** 1.3
-    return side * dice.uniform(0.02, 0.98), room.bottom + (side * 1.12 - room.bottom) * depth
+    depth = dice.uniform(0.1, 1) ** 0.8
+    return side * dice.uniform(0.08, 0.92), room.bottom + (side * 1.12 - room.bottom) * depth
 
 
 def _something_in_front(place: Place, dice: Dice) -> None:
@@ -203,22 +202,24 @@ def _photograph(drawn: Image.Image, dice: Dice, generator: np.random.Generator) 
     Only additions and multiplications on float32, which give the same bits on every machine.
     """
     picture = drawn.convert("RGB").reduce(2)
-    blur = dice.uniform(0, 1.1) * picture.width / 96
+    blur = dice.uniform(0, 0.5) * picture.width / 96
     if blur > 0.25:
         picture = picture.filter(ImageFilter.BoxBlur(blur))
     size = picture.width
     across = np.linspace(-1, 1, size, dtype=np.float32)
     x, y = across[None, :], across[:, None]
-    light = np.float32(1) + np.float32(dice.uniform(-0.45, 0.45)) * x + np.float32(dice.uniform(-0.35, 0.35)) * y
+    light = (
+        np.float32(1) + np.float32(dice.uniform(-0.3, 0.3)) * x + np.float32(dice.uniform(-0.25, 0.25)) * y
+    )
     if dice.chance(0.5):
         far = (x - np.float32(dice.uniform(-1, 1))) ** 2 + (y - np.float32(dice.uniform(-1, 0.5))) ** 2
-        light = light + np.float32(dice.uniform(0.2, 0.9)) / (np.float32(1) + np.float32(6) * far)
-    exposure = dice.uniform(0.35, 1.3)
-    cast = np.array([exposure * dice.uniform(0.82, 1.18) for _ in range(3)], dtype=np.float32)
-    haze = np.float32(dice.uniform(0, 40) if dice.chance(0.4) else 0)
+        light = light + np.float32(dice.uniform(0.1, 0.5)) / (np.float32(1) + np.float32(6) * far)
+    exposure = dice.uniform(0.7, 1.2)
+    cast = np.array([exposure * dice.uniform(0.92, 1.08) for _ in range(3)], dtype=np.float32)
+    haze = np.float32(dice.uniform(0, 30) if dice.chance(0.3) else 0)
     values = np.asarray(picture, dtype=np.float32) * (light[..., None] * cast) + haze
     # Two bytes that add up: close enough to a normal distribution, and the same everywhere.
     grain = generator.integers(0, 256, (2, size, size, 3), dtype=np.uint8).astype(np.float32)
     noise = grain[0] + grain[1] - np.float32(255)
-    values += noise * np.float32(dice.uniform(0.015, 0.14))
+    values += noise * np.float32(dice.uniform(0.01, 0.04))
     return np.clip(values + np.float32(0.5), 0, 255).astype(np.uint8)

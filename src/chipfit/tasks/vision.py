@@ -40,7 +40,9 @@ class ImageClassification:
         if len(self.classes) < 2:
             raise InvalidInput(f"task {self.name}: {len(self.classes)} classes; at least 2 are needed")
         if not 0 <= self.label_smoothing < 1:
-            raise InvalidInput(f"task {self.name}: label_smoothing = {self.label_smoothing} is outside [0, 1)")
+            raise InvalidInput(
+                f"task {self.name}: label_smoothing = {self.label_smoothing} is outside [0, 1)"
+            )
         for split in SPLITS:
             if split not in self.images or split not in self.labels:
                 raise InvalidInput(f"task {self.name}: no {split} split; give {', '.join(SPLITS)}")
@@ -54,7 +56,9 @@ class ImageClassification:
                 " of one size in all splits"
             )
         if labels.shape != images.shape[:1] or labels.dtype != np.int64:
-            raise InvalidInput(f"{where}: labels are {labels.dtype} {labels.shape}; give int64 ({len(images)},)")
+            raise InvalidInput(
+                f"{where}: labels are {labels.dtype} {labels.shape}; give int64 ({len(images)},)"
+            )
         if len(labels) == 0:
             raise InvalidInput(f"{where} has no images; give at least one")
         if labels.min() < 0 or labels.max() >= len(self.classes):

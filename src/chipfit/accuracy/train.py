@@ -1,0 +1,215 @@
+"""Training a network on a task, epoch by epoch, so that it can be watched, stopped early and taken up again."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from chipfit.errors import InvalidInput, TrainingFailed
+from chipfit.files import write_whole
+from chipfit.nets.module import GraphModule
+from chipfit.tasks.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network is trained: SGD with Nesterov momentum, a linear warm-up and one cosine descent.
+
+    `images` caps the training images of an epoch (None: all of them). 0 epochs only evaluate.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup: float = 0.1
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.batch_size < 1 or self.learning_rate <= 0 or (self.images or 1) < 1:
+            raise InvalidInput(f"a recipe needs epochs >= 0, batch_size, learning_rate and images > 0, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What is known after an epoch: metrics are those of the validation split."""
+
+    number: int
+    loss: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def resolve_device(device: str) -> torch.device:
+    """ "auto" is the GPU where there is one, else the CPU. Raises `InvalidInput` for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise InvalidInput(f"device {device!r}: {error}") from None
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput(f"device {device!r}: no GPU is available here; use 'auto' or 'cpu'")
+    return resolved
+
+
+def train(
+    module: GraphModule,
+    task: Task,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: str = "auto",
+    checkpoint: Path | None = None,
+) -> Iterator[Epoch]:
+    """Trains in place, yielding after every epoch; once exhausted, the module holds its best weights by validation.
+
+    The order and augmentation of images in an epoch depend on `seed` and the epoch only. With a `checkpoint` the state is
+    written after every epoch, and a training that finds it goes on from there, with the same result as without a
+    break. Raises `TrainingFailed` when the loss is not finite.
+    """
+    where = resolve_device(device)
+    module.to(where)
+    state = _State(module, recipe)
+    if checkpoint is not None and checkpoint.exists():
+        state.load(checkpoint, where)
+        yield from state.history
+    steps = _steps(task, recipe)
+    for number in range(len(state.history) + 1, recipe.epochs + 1):
+        begin = time.monotonic()
+        loss = _epoch(module, task, recipe, state, number, steps, seed, where)
+        metrics = evaluate(module, task, "validation", device=device, batch_size=recipe.batch_size)
+        epoch = Epoch(number, loss, metrics, time.monotonic() - begin)
+        state.add(epoch, metrics[task.metric])
+        if checkpoint is not None:
+            state.save(checkpoint)
+        yield epoch
+    state.restore_best()
+
+
+def evaluate(
+    module: torch.nn.Module, task: Task, split: str, *, device: str = "auto", batch_size: int = 128
+) -> dict[str, float]:
+    """The task's metrics of a module on one split, in evaluation mode."""
+    where = resolve_device(device)
+    module.to(where).eval()
+    outputs: list[torch.Tensor] = []
+    targets: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for inputs, wanted in task.batches(split, batch_size, _size(module)):
+            outputs.append(module(inputs.to(where)).float().cpu())
+            targets.append(wanted)
+    return task.metrics(torch.cat(outputs), torch.cat(targets))
+
+
+def _size(module: torch.nn.Module) -> tuple[int, int] | None:
+    """Height and width that a network takes; images of another size are resized to it."""
+    if not isinstance(module, GraphModule):
+        return None
+    shape = module.graph.inputs[0].shape
+    return (int(shape[2]), int(shape[3])) if len(shape) == 4 else None  # type: ignore[arg-type]
+
+
+def _steps(task: Task, recipe: Recipe) -> int:
+    images = min(task.sizes["train"], recipe.images or task.sizes["train"])
+    return math.ceil(images / recipe.batch_size)
+
+
+def _epoch(
+    module: GraphModule,
+    task: Task,
+    recipe: Recipe,
+    state: _State,
+    number: int,
+    steps: int,
+    seed: int,
+    where: torch.device,
+) -> float:
+    """One pass over the training images; the mean loss."""
+    module.train()
+    torch.manual_seed(seed * 1_000_003 + number)
+    batches = task.batches("train", recipe.batch_size, _size(module), np.random.default_rng([seed, number]))
+    total = 0.0
+    for step, (inputs, targets) in enumerate(islice(batches, steps)):
+        _set_rate(state.optimizer, recipe, ((number - 1) * steps + step) / (recipe.epochs * steps))
+        if len(inputs) < 2:
+            continue  # batch normalisation has no variance over one image
+        with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
+            loss = task.loss(module(inputs.to(where)), targets.to(where))
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.optimizer.step()
+        total += float(loss.detach())
+        if not math.isfinite(total):
+            raise TrainingFailed(f"the loss is not a number in epoch {number}; lower the learning rate")
+    return total / steps
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> None:
+    """Learning rate at a fraction of the training: linear up over `warmup`, then a cosine down to 0."""
+    if done < recipe.warmup:
+        factor = (done + 1e-3) / recipe.warmup
+    else:
+        factor = 0.5 * (1 + math.cos(math.pi * (done - recipe.warmup) / (1 - recipe.warmup)))
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.learning_rate * min(1.0, factor)
+
+
+class _State:
+    """Everything a training needs to go on after a break: weights, momentum, the best weights, what came before."""
+
+    def __init__(self, module: GraphModule, recipe: Recipe) -> None:
+        self.module = module
+        self.history: list[Epoch] = []
+        self.best = -math.inf
+        self.best_weights: dict[str, torch.Tensor] = {}
+        decayed = [p for p in module.parameters() if p.ndim > 1]
+        plain = [p for p in module.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+        )
+
+    def add(self, epoch: Epoch, score: float) -> None:
+        self.history.append(epoch)
+        if score > self.best:
+            self.best = score
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+
+    def restore_best(self) -> None:
+        if self.best_weights:
+            self.module.load_state_dict(self.best_weights)
+
+    def save(self, path: Path) -> None:
+        tensors = {f"now/{name}": tensor.contiguous() for name, tensor in self.module.state_dict().items()}
+        tensors |= {f"best/{name}": tensor.contiguous() for name, tensor in self.best_weights.items()}
+        for name, parameter in self.module.named_parameters():
+            if (momentum := self.optimizer.state[parameter].get("momentum_buffer")) is not None:
+                tensors[f"momentum/{name}"] = momentum.contiguous()
+        notes = {"history": json.dumps([asdict(epoch) for epoch in self.history]), "best": repr(self.best)}
+        write_whole(path, safetensors.torch.save(tensors, metadata=notes))
+
+    def load(self, path: Path, where: torch.device) -> None:
+        with safetensors.safe_open(path, framework="pt", device=str(where)) as file:
+            notes = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
+        self.history = [Epoch(**epoch) for epoch in json.loads(notes["history"])]
+        self.best = float(notes["best"])
+        self.module.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("now/")})
+        self.best_weights = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("best/")}
+        for name, parameter in self.module.named_parameters():
+            if f"momentum/{name}" in tensors:
+                self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum/{name}"].clone()

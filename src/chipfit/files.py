@@ -1,0 +1,60 @@
+"""Files that are either whole or not there, the cache directory, and names of things in a user's own modules."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from chipfit.errors import InvalidInput, StorageFull
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file; whatever stood at `path` stays whole until the new content is complete on disk.
+
+    Raises `StorageFull` where the disk is full, `InvalidInput` where `path` cannot be written for another reason.
+    """
+    partial: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFull(
+                f"no space left for {path} ({len(content)} bytes); free some and run again, older files are intact"
+            ) from None
+        raise InvalidInput(f"cannot write {path}: {error.strerror}; give another place") from None
+
+
+def cache_directory() -> Path:
+    """Where rendered data and fitted estimators are kept: the environment's CHIPFIT_CACHE, else ~/.cache/chipfit."""
+    return Path(os.environ.get("CHIPFIT_CACHE") or Path.home() / ".cache" / "chipfit")
+
+
+def named(spec: str, what: str) -> object:
+    """The object that "module:NAME" names; the current directory is searched as well.
+
+    `what` says in a message what the name stands for. Raises `InvalidInput` where there is no such module or name.
+    """
+    module_name, _, name = spec.partition(":")
+    if not module_name or not name:
+        raise InvalidInput(f"{what} {spec!r}: write module:NAME")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InvalidInput(f"{what} {spec!r}: cannot import {module_name} ({error}); is it on the path?") from None
+    if not hasattr(module, name):
+        raise InvalidInput(f"{what} {spec!r}: {module_name} has no {name!r}")
+    return getattr(module, name)

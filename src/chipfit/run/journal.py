@@ -1,0 +1,211 @@
+"""The journal of a run: one SQLite file that holds every finished trial, and the weights beside it.
+
+A row is written only once its trial is finished and its weights are on disk, so that a run killed at any moment loses at
+most what was being trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chipfit.errors import InvalidInput, JournalMismatch, StorageFull
+
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS trials (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, stage TEXT NOT NULL, code TEXT NOT NULL,
+    status TEXT NOT NULL, metrics TEXT NOT NULL, costs TEXT NOT NULL, history TEXT NOT NULL, seconds REAL NOT NULL,
+    why TEXT NOT NULL, finished REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS members (
+    variant TEXT NOT NULL, stage TEXT NOT NULL, position INTEGER NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (variant, stage, position));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One network that was trained (or failed).
+
+    `stage` is "baseline", "reference" (the baseline with a search's training), "search" or "final"; `status` is "done",
+    "stopped" (too far behind after some epochs) or "failed", with the reason in `why`. `metrics` are those of the
+    validation split, with the prefix "test_" those of the test split (finals only); `costs` are the estimator's.
+    """
+
+    number: int
+    key: str
+    stage: str
+    code: tuple[int, ...]
+    status: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[float, ...] = ()
+    seconds: float = 0.0
+    why: str = ""
+
+
+class Journal:
+    """A run directory: `journal.sqlite`, `weights/`, `checkpoints/`. One process at a time may hold it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Opens or creates a run directory. Raises `JournalMismatch` when it is in use or not a run directory."""
+        self.directory = directory
+        try:
+            for folder in (directory, self.weights, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (directory / ".lock").open("w")
+        except OSError as error:
+            raise InvalidInput(f"{directory}: {error.strerror}; give another --out") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise JournalMismatch(f"{directory} is in use by another chipfit; wait for it or give another --out") from None
+        with self._guard():
+            self._database = sqlite3.connect(directory / "journal.sqlite", isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.executescript(_SCHEMA)
+
+    @property
+    def weights(self) -> Path:
+        return self.directory / "weights"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.directory / "checkpoints"
+
+    def weights_file(self, number: int) -> Path:
+        """Where the weights of a trial are."""
+        return self.weights / f"trial{number:04d}.safetensors"
+
+    def claim(self, identity: Mapping[str, Any], digest: str) -> bool:
+        """Makes the directory this study's; whether a run is being resumed.
+
+        Raises `JournalMismatch` naming what differs when the directory holds another study.
+        """
+        with self._guard():
+            known = self.about("digest")
+            if known is None:
+                with self._transaction():
+                    self._note("format", str(FORMAT))
+                    self._note("identity", json.dumps(identity, sort_keys=True))
+                    self._note("digest", digest)
+                return False
+        if self.about("format") != str(FORMAT):
+            raise JournalMismatch(f"{self.directory} was written by another version of chipfit; give another --out")
+        if known != digest:
+            before = json.loads(self.about("identity") or "{}")
+            changed = ", ".join(_differences(before, json.loads(json.dumps(identity))))
+            raise JournalMismatch(
+                f"{self.directory} holds another study (different: {changed}); give another --out, or the same study again"
+            )
+        return True
+
+    def about(self, key: str) -> str | None:
+        """A note on the run, or None."""
+        row = self._database.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def note(self, key: str, value: str) -> None:
+        """Keeps a note on the run."""
+        with self._guard():
+            self._note(key, value)
+
+    def _note(self, key: str, value: str) -> None:
+        self._database.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, value))
+
+    def add(self, trial: Trial) -> None:
+        """Records a finished trial. Raises `StorageFull` when the disk is full."""
+        row = asdict(trial)
+        texts = [json.dumps(row[name]) for name in ("code", "metrics", "costs", "history")]
+        with self._guard():
+            self._database.execute(
+                "INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    trial.number, trial.key, trial.stage, texts[0], trial.status, texts[1], texts[2], texts[3],
+                    trial.seconds, trial.why, time.time(),
+                ),
+            )  # fmt: skip
+
+    def belong(self, variant: str, stage: str, numbers: list[int]) -> None:
+        """Records which trials a variant asked for in a stage, in order; replaces what was recorded before."""
+        with self._guard(), self._transaction():
+            self._database.execute("DELETE FROM members WHERE variant = ? AND stage = ?", (variant, stage))
+            rows = [(variant, stage, position, number) for position, number in enumerate(numbers)]
+            self._database.executemany("INSERT INTO members VALUES (?, ?, ?, ?)", rows)
+
+    def members(self, variant: str, stage: str) -> list[int]:
+        """Numbers of the trials that a variant asked for in a stage, in order."""
+        query = "SELECT number FROM members WHERE variant = ? AND stage = ? ORDER BY position"
+        return [row[0] for row in self._database.execute(query, (variant, stage))]
+
+    def trials(self) -> list[Trial]:
+        """All finished trials by number."""
+        columns = "number, key, stage, code, status, metrics, costs, history, seconds, why"
+        return [_trial(row) for row in self._database.execute(f"SELECT {columns} FROM trials ORDER BY number")]
+
+    def close(self) -> None:
+        """Gives the directory free."""
+        self._database.close()
+        self._lock.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """SQLite's errors as the user should see them."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "full" in str(error) or "disk I/O" in str(error):
+                raise StorageFull(
+                    f"no space left for {self.directory / 'journal.sqlite'}; free some and run the same command again, "
+                    "all finished trials are safe"
+                ) from None
+            raise JournalMismatch(f"{self.directory / 'journal.sqlite'}: {error}; give another --out") from None
+        except sqlite3.DatabaseError as error:
+            raise JournalMismatch(
+                f"{self.directory / 'journal.sqlite'} is not a journal of chipfit ({error}); give another --out"
+            ) from None
+
+
+def _trial(row: tuple[Any, ...]) -> Trial:
+    number, key, stage, code, status, metrics, costs, history, seconds, why = row
+    return Trial(
+        number, key, stage, tuple(json.loads(code)), status, json.loads(metrics), json.loads(costs),
+        tuple(json.loads(history)), seconds, why,
+    )  # fmt: skip
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key} {old!r} -> {new!r}")
+    return found[:4]

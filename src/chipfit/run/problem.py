@@ -1,0 +1,164 @@
+"""A study made ready: the network, the space around it, what every candidate costs, and which limits hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chipfit.errors import InvalidInput, LimitImpossible
+from chipfit.estimate.estimator import Costs, Estimator, SpaceCosts
+from chipfit.estimate.store import default_estimator
+from chipfit.graph.canonical import canonical
+from chipfit.graph.graph import Graph
+from chipfit.nets.load import load
+from chipfit.nets.network import Network
+from chipfit.run.study import Study
+from chipfit.search.algorithm import Codes, Domain, FreeCosts
+from chipfit.spaces.edits import open_space
+from chipfit.spaces.preflight import Preflight, preflight, violation
+from chipfit.targets.target import load_target
+
+Floats = NDArray[np.float64]
+
+COLUMNS: Mapping[str, str] = {
+    "latency": "latency_s",
+    "energy": "energy_j",
+    "weights": "weight_bytes",
+    "peak_memory": "peak_bytes",
+    "parameters": "parameters",
+    "macs": "macs",
+}
+"""Where each cost of a study stands in `Costs`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a run works on. `members` says which decisions each edit opened, by index."""
+
+    study: Study
+    network: Network
+    space: Graph
+    members: Mapping[str, tuple[int, ...]]
+    estimator: Estimator
+    prepared: SpaceCosts
+
+    def costs(self, codes: Codes) -> dict[str, Floats]:
+        """Every cost (n,) of codes (n, d), by the names that studies use, and "spread" of the latency."""
+        found: Costs = self.prepared.at(codes)
+        return {name: getattr(found, column) for name, column in COLUMNS.items()}
+
+    @cached_property
+    def baseline(self) -> dict[str, float]:
+        """Costs of the network as it was given."""
+        zero = np.zeros((1, len(self.space.decisions)), np.int64)
+        return {name: float(values[0]) for name, values in self.costs(zero).items()}
+
+    @cached_property
+    def limits(self) -> dict[str, float]:
+        """Upper bounds on costs, in SI units."""
+        return {
+            name: bound.value * (self.baseline[name] if bound.relative else 1.0)
+            for name, bound in self.study.limits.costs.items()
+        }
+
+    def decisions_of(self, edits: Iterable[str]) -> tuple[int, ...]:
+        """Indices of the decisions that these edits opened, in order."""
+        return tuple(sorted(index for edit in edits for index in self.members[edit]))
+
+    def embed(self, codes: Codes, decisions: tuple[int, ...]) -> Codes:
+        """Codes over some decisions as codes over all, the others as in the baseline."""
+        full = np.zeros((len(codes), len(self.space.decisions)), np.int64)
+        full[:, list(decisions)] = codes
+        return full
+
+    def domain(self, decisions: tuple[int, ...]) -> Domain:
+        """What an algorithm sees of the part of the space that these decisions span."""
+        free = [name for name in self.study.search.objectives if name != "accuracy"]
+        reduce = canonical(self.space)
+
+        def free_costs(codes: Codes) -> FreeCosts:
+            costs = self.costs(self.embed(codes, decisions))
+            return FreeCosts(np.stack([costs[name] for name in free], axis=1), violation(costs, self.limits))
+
+        return Domain(
+            tuple(len(self.space.decisions[index]) for index in decisions),
+            lambda codes: reduce(self.embed(codes, decisions))[:, list(decisions)],
+            free_costs,
+        )
+
+    def preflight(self, decisions: tuple[int, ...] | None = None) -> Preflight:
+        """Ranges of all costs and the share of networks within the limits, over all or some decisions."""
+        chosen = decisions if decisions is not None else tuple(range(len(self.space.decisions)))
+        exact: dict[str, Codes] = {}
+        if decisions is None:
+            exact = {name: self.prepared.minimum(COLUMNS[name]).code for name in ("latency", "energy", "weights")}
+        return preflight(
+            tuple(len(self.space.decisions[index]) for index in chosen),
+            lambda codes: self.costs(self.embed(codes, chosen)),
+            self.limits,
+            np.random.default_rng([self.study.seed, 2]),
+            exact,
+        )
+
+    def require_satisfiable(self) -> None:
+        """Raises `LimitImpossible` with the nearest feasible point when no network meets the limits on costs."""
+        if not self.limits:
+            return
+        found = self.preflight()
+        if found.feasible is not None:
+            return
+        broken = [name for name in self.limits if name in found.excess]
+        best = {name: found.ranges[name].minimum for name in broken}
+        wanted = ", ".join(f"{name} ≤ {amount(name, self.limits[name])}" for name in self.limits)
+        nearest = self.costs(np.asarray([found.nearest]))
+        parts = [
+            f"{name} {amount(name, float(nearest[name][0]))} ({found.excess[name]:+.0%} over; alone it can reach "
+            f"{amount(name, best[name])})"
+            for name in broken
+        ]
+        raise LimitImpossible(
+            f"no network in this space meets {wanted}. The nearest has {', '.join(parts)}. Raise the limit, open "
+            "more decisions under [space], or choose another target."
+        )
+
+
+def prepare(study: Study, progress: Callable[..., Any] | None = None) -> Problem:
+    """Loads the model and the target of a study, opens its decisions and prepares their costs.
+
+    `progress` wraps what may take long (fitting an estimator for the first time). Raises `InvalidInput` for what
+    cannot be used.
+    """
+    network = load(study.model, input_shape=study.input_shape, seed=study.seed)
+    target = load_target(study.target)
+    space, members = opened(network.graph, study.space)
+    estimator = default_estimator(target, study.precision, **({"progress": progress} if progress else {}))
+    return Problem(study, network, space, members, estimator, estimator.prepare(space))
+
+
+def opened(graph: Graph, settings: Mapping[str, Any]) -> tuple[Graph, dict[str, tuple[int, ...]]]:
+    """A space from a study's [space] section, and which decisions each edit opened."""
+    edits = {edit: options for edit, options in settings.items() if options is not False}
+    space = open_space(graph, edits)
+    names = {edit: {item.name for item in open_space(graph, {edit: options}).decisions} for edit, options in edits.items()}
+    members = {
+        edit: tuple(index for index, item in enumerate(space.decisions) if item.name in names[edit]) for edit in edits
+    }
+    if missing := {item.name for item in space.decisions} - set().union(*names.values()):
+        raise InvalidInput(f"space: decisions {sorted(missing)} appear only when edits are combined; open them alone first")
+    return space, members
+
+
+def amount(cost: str, value: float) -> str:
+    """A cost as people read it."""
+    if cost == "latency":
+        return f"{value * 1e3:.3g} ms" if value >= 1e-4 else f"{value * 1e6:.3g} µs"
+    if cost == "energy":
+        return f"{value * 1e3:.3g} mJ" if value >= 1e-4 else f"{value * 1e6:.3g} µJ"
+    if cost in ("weights", "peak_memory"):
+        return f"{value / 1024:.4g} KiB" if value < 1 << 20 else f"{value / (1 << 20):.3g} MiB"
+    return f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value / 1e3:.3g} k" if value >= 1e3 else f"{value:.0f}"

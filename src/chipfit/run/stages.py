@@ -1,0 +1,281 @@
+"""A run: the baseline is trained, each variant searched, the best trained in full; every step from the journal if it can.
+
+All that is decided depends on the study and on finished trials only, never on time or on which process was first.
+A run that is taken up again therefore decides the same, finds finished trials in the journal, and ends with the same
+result as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from chipfit.errors import InvalidInput, JournalMismatch, TrainingFailed
+from chipfit.nets.network import save_weights
+from chipfit.run.journal import Journal, Trial
+from chipfit.run.problem import COLUMNS, Problem
+from chipfit.run.workers import Job, Outcome, Progress, Setting, Workers
+from chipfit.search.algorithm import Algorithm, Codes, Domain
+from chipfit.search.pareto import front_mask
+from chipfit.spaces.preflight import violation
+
+Code = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage begins: "baseline", "search" or "final", for a variant or for all, with at most this many trainings."""
+
+    name: str
+    variant: str
+    trainings: int
+
+
+Event = Stage | Progress | Trial
+
+
+def run(problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker, workers: int) -> Iterator[Event]:
+    """Conducts a study, yielding what happens; finished when exhausted.
+
+    `make_algorithm` builds the search algorithm for a domain from a seed. Raises `TrainingFailed` when the baseline
+    cannot be trained, `StorageFull` when the disk is full, `LimitImpossible` when no network can meet the limits.
+    """
+    problem.require_satisfiable()
+    given = journal.directory / "given.safetensors"
+    if not given.exists():
+        save_weights(given, problem.network.weights)
+    with Workers(Setting(problem.study, problem.space, given), workers) as pool:
+        yield from _Run(problem, journal, pool, given, make_algorithm).conduct()
+
+
+class AlgorithmMaker:
+    """Builds an algorithm for a domain and a seed."""
+
+    def __call__(self, domain: Domain, seed: int) -> Algorithm: ...
+
+
+@dataclass(slots=True)
+class _Run:
+    problem: Problem
+    journal: Journal
+    pool: Workers
+    given: object
+    make_algorithm: AlgorithmMaker
+    known: dict[str, Trial] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    searched: dict[Code, Trial] = field(default_factory=dict)
+
+    def conduct(self) -> Iterator[Event]:
+        study = self.problem.study
+        self.known = {trial.key: trial for trial in self.journal.trials()}
+        zero = (0,) * len(self.problem.space.decisions)
+        yield Stage("baseline", "", 1)
+        (baseline,) = yield from self._evaluate("baseline", [zero])
+        self.journal.belong("baseline", "baseline", [baseline.number])
+        if baseline.status != "done":
+            raise TrainingFailed(f"the baseline could not be trained: {baseline.why}")
+        yield Stage("search", "baseline", 1)
+        (reference,) = yield from self._evaluate("search", [zero])
+        if reference.status != "done":
+            raise TrainingFailed(f"the baseline could not be trained as in the search: {reference.why}")
+        for variant, edits in study.rows.items():
+            yield Stage("search", variant, study.search.trials)
+            yield from self._search(variant, self.problem.decisions_of(edits), baseline, reference)
+        yield from self._finals(zero, baseline, reference)
+
+    def _search(self, variant: str, decisions: tuple[int, ...], baseline: Trial, reference: Trial) -> Iterator[Event]:
+        study = self.problem.study
+        algorithm = self.make_algorithm(self.problem.domain(decisions), study.seed)
+        others = sorted(set(range(len(self.problem.space.decisions))) - set(decisions))
+        known = [trial for code, trial in self.searched.items() if not any(code[index] for index in others)]
+        self._tell(algorithm, decisions, known, baseline, reference)
+        found = [trial.number for trial in known]
+        done = 0
+        while done < study.search.trials:
+            asked = algorithm.ask(min(study.search.batch, study.search.trials - done))
+            if not len(asked):
+                break
+            full = self.problem.embed(asked, decisions)
+            trials = yield from self._evaluate("search", [tuple(row) for row in full.tolist()])
+            self._tell(algorithm, decisions, trials, baseline, reference)
+            found += [trial.number for trial in trials]
+            done += len(asked)
+        self.journal.belong(variant, "search", found)
+
+    def _tell(
+        self, algorithm: Algorithm, decisions: tuple[int, ...], trials: Sequence[Trial], baseline: Trial, reference: Trial
+    ) -> None:
+        if not trials:
+            return
+        codes: Codes = np.asarray([trial.code for trial in trials], np.int64)
+        costs = self.problem.costs(codes)
+        accuracy = np.array([self._accuracy(trial) for trial in trials])
+        columns = [costs[name] for name in self.problem.study.search.objectives if name != "accuracy"]
+        if "accuracy" in self.problem.study.search.objectives:
+            columns.append(-accuracy)
+        objectives = np.stack(columns, axis=1)
+        objectives[~np.isfinite(accuracy)] = np.nan
+        short = np.nan_to_num(np.maximum(self._wanted(baseline, reference) - accuracy, 0.0), nan=1.0)
+        algorithm.tell(codes[:, list(decisions)], objectives, violation(costs, self.problem.limits) + short)
+
+    @staticmethod
+    def _accuracy(trial: Trial) -> float:
+        return trial.metrics.get("accuracy", math.nan) if trial.status != "failed" else math.nan
+
+    def _wanted(self, baseline: Trial, reference: Trial) -> float:
+        """The accuracy that a candidate must reach after a search's training; less than at the end by the slack."""
+        limits = self.problem.study.limits
+        wanted = [-math.inf]
+        if limits.accuracy_drop is not None:
+            wanted.append(self._accuracy(reference) - limits.accuracy_drop)
+        if limits.accuracy is not None:
+            wanted.append(self._accuracy(reference) + limits.accuracy - self._accuracy(baseline))
+        return max(wanted) - self.problem.study.search.slack
+
+    def _finals(self, zero: Code, baseline: Trial, reference: Trial) -> Iterator[Event]:
+        """Trains finalists in rounds, from each variant the next one while none of its own has met the limits."""
+        study = self.problem.study
+        queues = {variant: self._finalists(variant, baseline, reference) for variant in study.rows}
+        pareto = "accuracy" in study.search.objectives
+        yield Stage("final", "", 1 + sum(len(queue) for queue in queues.values()))
+        (judge,) = yield from self._evaluate("final", [zero])
+        self.journal.belong("baseline", "final", [judge.number])
+        finished: dict[str, list[Trial]] = {variant: [] for variant in queues}
+        while True:
+            open_variants = {
+                variant: queue.pop(0)
+                for variant, queue in queues.items()
+                if queue and (pareto or not any(self.meets(trial, judge) for trial in finished[variant]))
+            }
+            if not open_variants:
+                break
+            trials = yield from self._evaluate("final", list(open_variants.values()))
+            for variant, trial in zip(open_variants, trials, strict=True):
+                finished[variant].append(trial)
+        for variant, trials in finished.items():
+            self.journal.belong(variant, "final", [trial.number for trial in trials])
+            chosen = [trial.number for trial in trials if self.meets(trial, judge)]
+            self.journal.belong(variant, "chosen", chosen[:1])
+
+    def _finalists(self, variant: str, baseline: Trial, reference: Trial) -> list[Code]:
+        """Codes to train in full: of those that met the limits in the search, from the best cost to the most accurate."""
+        numbers = set(self.journal.members(variant, "search"))
+        wanted = self._wanted(baseline, reference)
+        trials = [trial for trial in self.searched.values() if trial.number in numbers and any(trial.code)]
+        trials = [trial for trial in trials if trial.status == "done" and self._accuracy(trial) >= wanted]
+        if not trials:
+            return []
+        codes = np.asarray([trial.code for trial in trials], np.int64)
+        costs = self.problem.costs(codes)
+        first = next(name for name in self.problem.study.search.objectives if name != "accuracy")
+        values = np.stack([costs[first], [-self._accuracy(trial) for trial in trials]], axis=1)
+        front = np.flatnonzero(front_mask(values) & (violation(costs, self.problem.limits) == 0))
+        front = front[np.argsort(costs[first][front], kind="stable")]
+        picks = np.unique(np.linspace(0, len(front) - 1, min(self.problem.study.search.finalists, len(front))).round())
+        return [trials[front[int(pick)]].code for pick in picks]
+
+    def meets(self, trial: Trial, judge: Trial) -> bool:
+        """Whether a fully trained network holds every limit, against the baseline trained alike."""
+        return meets_limits(self.problem, trial, judge)
+
+    def _evaluate(self, stage: str, codes: Sequence[Code]) -> Generator[Event, None, list[Trial]]:
+        """Trials of codes in the given order, from the journal where they are known; yields each as it is there."""
+        keys = [self._key(stage, code) for code in codes]
+        for key in keys:
+            self.numbers.setdefault(key, len(self.numbers))
+        jobs: dict[int, tuple[str, Code]] = {}
+        for key, code in zip(keys, codes, strict=True):
+            if key not in self.known:
+                jobs[self.numbers[key]] = (key, code)
+            elif self.known[key].number != self.numbers[key]:
+                raise JournalMismatch(
+                    f"{self.journal.directory}: trial {self.known[key].number} came in another order before; "
+                    "it was written by another version of chipfit, give another --out"
+                )
+        for key in dict.fromkeys(key for key in keys if key in self.known):
+            yield self.known[key]
+        floors = self._floors() if stage == "search" else ()
+        for event in self.pool.run([self._job(stage, number, code, floors) for number, (_, code) in jobs.items()]):
+            if isinstance(event, Outcome):
+                key, code = jobs[event.number]
+                trial = self._trial(stage, key, code, event)
+                self.journal.add(trial)
+                self.known[key] = trial
+                yield trial
+            else:
+                yield event
+        found = [self.known[key] for key in keys]
+        if stage == "search":
+            self.searched.update({code: trial for code, trial in zip(codes, found, strict=True)})
+        return found
+
+    def _key(self, stage: str, code: Code) -> str:
+        """Equal for codes that close to the same network: what is trained once in a stage is never trained again."""
+        return f"{stage}:{self.problem.space.close(code).digest[:40]}"
+
+    def _job(self, stage: str, number: int, code: Code, floors: tuple[float, ...]) -> Job:
+        study = self.problem.study
+        epochs = {
+            "baseline": study.training.baseline_epochs,
+            "search": study.search.epochs,
+            "final": study.training.final_epochs,
+        }
+        start = self.journal.weights_file(self.numbers[self._key("baseline", (0,) * len(code))])
+        if stage == "baseline":
+            start = self.given if study.training.start == "given" else None  # type: ignore[assignment]
+        digest = hashlib.sha256(f"{study.seed}:{self._key(stage, code)}".encode()).digest()
+        return Job(
+            number, stage, code, study.training.recipe(epochs[stage]), int.from_bytes(digest[:4], "big"), start,
+            self.journal.weights_file(number), self.journal.checkpoints / f"trial{number:04d}.safetensors",
+            floors, test=stage == "final", threads=(os.cpu_count() or 1) if stage == "baseline" else 1,
+        )  # fmt: skip
+
+    def _floors(self) -> tuple[float, ...]:
+        """By epoch, the accuracy below which a training is given up, from earlier batches of the search."""
+        quantile = self.problem.study.search.stop_below
+        histories = [trial.history for trial in self.searched.values() if trial.history]
+        if quantile <= 0 or len(histories) < 4:
+            return ()
+        epochs = min(len(history) for history in histories if history)
+        best = [[max(history[: epoch + 1]) for history in histories] for epoch in range(epochs)]
+        return tuple(float(np.quantile(scores, quantile)) for scores in best)
+
+    def _trial(self, stage: str, key: str, code: Code, outcome: Outcome) -> Trial:
+        costs = self.problem.estimator.costs(self.problem.space.close(code))
+        found = {name: float(getattr(costs, column)[0]) for name, column in COLUMNS.items()}
+        found["latency_spread"] = float(costs.spread_s[0])
+        return Trial(
+            outcome.number, key, stage, code, outcome.status, dict(outcome.metrics), found, outcome.history,
+            outcome.seconds, outcome.why,
+        )  # fmt: skip
+
+
+def meets_limits(problem: Problem, trial: Trial, judge: Trial) -> bool:
+    """Whether a trained network holds the limits on accuracy and on every cost, `judge` being the baseline trained alike."""
+    limits = problem.study.limits
+    accuracy = trial.metrics.get("accuracy", math.nan)
+    if trial.status != "done" or not math.isfinite(accuracy):
+        return False
+    if limits.accuracy_drop is not None and accuracy < judge.metrics["accuracy"] - limits.accuracy_drop:
+        return False
+    if limits.accuracy is not None and accuracy < limits.accuracy:
+        return False
+    return all(trial.costs[name] <= limit for name, limit in problem.limits.items())
+
+
+def check_fits(problem: Problem, outputs: int, channels: int) -> None:
+    """Raises `InvalidInput` when a model does not fit a task with this many outputs and input channels."""
+    graph = problem.space
+    given = graph.shapes[graph.outputs[0]]
+    if len(given) != 2 or given[1] != outputs:
+        raise InvalidInput(
+            f"{problem.study.model} gives an output of shape {given}, the task needs (1, {outputs}); for a model of the "
+            f"zoo set classes = {outputs}, else adapt its last layer"
+        )
+    if graph.inputs[0].shape[1] != channels:
+        raise InvalidInput(f"{problem.study.model} takes {graph.inputs[0].shape[1]} channels, the images have {channels}")

@@ -1,0 +1,269 @@
+"""A study: what to search, for which chip, within which limits and with how much training, as read from a TOML file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from chipfit.accuracy.train import Recipe
+from chipfit.errors import InvalidInput
+
+UNITS = {
+    "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6,
+    "j": 1.0, "mj": 1e-3, "uj": 1e-6, "µj": 1e-6,
+    "b": 1.0, "kib": 1024.0, "mib": 1024.0**2, "kb": 1e3, "mb": 1e6,
+    "%": 0.01, "": 1.0,
+}  # fmt: skip
+
+COSTS = ("latency", "energy", "weights", "peak_memory", "parameters", "macs")
+"""What can be an objective or a limit besides accuracy. All are known before any training."""
+
+
+class Bound(BaseModel):
+    """An upper bound: an amount in SI units (s, J, bytes, count), or a fraction of the baseline's cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    value: float = Field(gt=0)
+    relative: bool = False
+
+
+_FAMILIES = {
+    "latency": ("s", "ms", "us", "µs"),
+    "energy": ("j", "mj", "uj", "µj"),
+    "weights": ("b", "kib", "mib", "kb", "mb"),
+    "peak_memory": ("b", "kib", "mib", "kb", "mb"),
+    "parameters": ("",),
+    "macs": ("",),
+}
+
+
+def parse_bound(cost: str, text: object) -> Bound:
+    """The bound that `text` gives for a cost: "2.4 ms", "400 KiB", "60 %" (of the baseline).
+
+    Raises `InvalidInput` for an unknown cost, a missing or foreign unit, and amounts that are not above 0.
+    """
+    if cost not in COSTS:
+        raise InvalidInput(f"limit {cost!r}: known are accuracy, {', '.join(COSTS)}")
+    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Zµ%]*)\s*", str(text))
+    units = _FAMILIES[cost]
+    named = " or ".join(unit or "a plain number" for unit in units[:2])
+    if match is None or match[2].lower() not in (*units, "%"):
+        raise InvalidInput(f"limit {cost} = {text!r}: write a number with a unit ({named}), or % of the baseline")
+    try:
+        value = float(match[1]) * UNITS[match[2].lower()]
+    except ValueError:
+        raise InvalidInput(f"limit {cost} = {text!r}: {match[1]!r} is not a number") from None
+    if value <= 0:
+        raise InvalidInput(f"limit {cost} = {text!r}: must be above 0")
+    return Bound(value=value, relative=match[2] == "%")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskSettings(_Section):
+    """Where the data is from: "rooms", "folder:DIR", "npz:FILE" or "module:NAME"; counts cap each split."""
+
+    data: str = "rooms"
+    train: int | None = Field(None, ge=1)
+    validation: int | None = Field(None, ge=1)
+    test: int | None = Field(None, ge=1)
+
+
+class TrainingSettings(_Section):
+    """How networks are trained: the baseline from its start, and the best of the search once more at the end.
+
+    `start` is "scratch" (fresh weights) or "given" (the weights that the model came with). `baseline_epochs` go to the
+    baseline; `final_epochs` to every finalist and, alike, to the baseline itself, which all go on from there.
+    """
+
+    baseline_epochs: int = Field(12, ge=0)
+    final_epochs: int = Field(8, ge=0)
+    start: Literal["scratch", "given"] = "scratch"
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(0.1, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    images: int | None = Field(None, ge=1)
+
+    def recipe(self, epochs: int) -> Recipe:
+        """The recipe with this many epochs."""
+        return Recipe(
+            epochs=epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            images=self.images,
+        )
+
+
+class SearchSettings(_Section):
+    """How the space is searched: `trials` networks are trained for `epochs` epochs per variant, in batches of `batch`.
+
+    `stop_below` ends a training early when its accuracy after an epoch is lower than that quantile of what earlier
+    batches had reached after the same epoch (0: never). `slack` is how much lower than the limit asks an accuracy may be
+    after this short training; what is trained in full at the end must hold the limit itself.
+    """
+
+    algorithm: str = "nsga2"
+    objectives: tuple[Literal["latency", "energy", "weights", "peak_memory", "parameters", "macs", "accuracy"], ...] = (
+        "latency",
+    )
+    trials: int = Field(8, ge=1)
+    epochs: int = Field(2, ge=0)
+    batch: int = Field(4, ge=1)
+    finalists: int = Field(2, ge=1)
+    stop_below: float = Field(0.0, ge=0, lt=1)
+    slack: float = Field(0.02, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> SearchSettings:
+        if not self.objectives or len(set(self.objectives)) != len(self.objectives):
+            raise ValueError("objectives must be one or more different names")
+        if self.objectives == ("accuracy",):
+            raise ValueError("accuracy alone needs no search for a chip; add latency, energy, weights or peak_memory")
+        return self
+
+
+def _bounds(data: object) -> object:
+    if not isinstance(data, Mapping):
+        return data
+    return {key: text if isinstance(text, Bound) else parse_bound(str(key), text) for key, text in data.items()}
+
+
+class LimitSettings(_Section):
+    """What every result must hold. `accuracy_drop` is against the baseline trained alike; `accuracy` is absolute.
+
+    Both are fractions of 1. `costs` are upper bounds by name (see `COSTS`).
+    """
+
+    accuracy_drop: float | None = Field(0.01, ge=0, le=1)
+    accuracy: float | None = Field(None, ge=0, le=1)
+    costs: Annotated[dict[str, Bound], BeforeValidator(_bounds)] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, data: object) -> object:
+        if not isinstance(data, Mapping) or "costs" in data:
+            return data
+        own = {key: value for key, value in data.items() if key in ("accuracy", "accuracy_drop")}
+        return own | {"costs": {key: value for key, value in data.items() if key not in own}}
+
+
+class Study(_Section):
+    """One study. `space` gives the options of each edit, `variants` which edits each row of the table may use."""
+
+    name: str = Field(pattern=r"^[\w.\- ]+$")
+    model: str
+    target: str
+    precision: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    classes: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+    accuracy: str | None = None
+    workers: int = Field(2, ge=1)
+    device: str = "auto"
+    task: TaskSettings = TaskSettings()
+    training: TrainingSettings = TrainingSettings()
+    search: SearchSettings = SearchSettings()
+    limits: LimitSettings = LimitSettings()
+    space: dict[str, Any] = Field(default={"fuse": True, "depth_multiplier": True})
+    variants: dict[str, tuple[str, ...]] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Study:
+        opened = [edit for edit, options in self.space.items() if options is not False]
+        if not opened:
+            raise ValueError("space: opens no decision; set at least one, such as fuse = true")
+        for name, edits in self.variants.items():
+            if unknown := [edit for edit in edits if edit not in opened]:
+                raise ValueError(f"variants.{name}: {unknown[0]!r} is not opened under [space]")
+        return self
+
+    @property
+    def rows(self) -> dict[str, tuple[str, ...]]:
+        """The variants to search, each with its edits; without any, one that uses all."""
+        opened = tuple(edit for edit, options in self.space.items() if options is not False)
+        return self.variants or {"found": opened}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the result depends on: all but how many processes work at it."""
+        return self.model_dump(mode="json", exclude={"workers"})
+
+    @property
+    def digest(self) -> str:
+        """A hash of `identity`."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+
+def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
+    """Reads a study; `overrides` replace values by dotted key ("task.data", "limits.latency").
+
+    Paths in the file are taken from the file's own directory where they exist there.
+    Raises `InvalidInput` with file, key and what to do for everything that does not fit.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}; give the path of a study file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: not a readable TOML file ({error})") from None
+    _localise(data, path.parent)
+    for key, value in (overrides or {}).items():
+        section = data
+        *parents, last = key.split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    return make_study(data, str(path))
+
+
+def make_study(data: Mapping[str, Any], where: str = "study") -> Study:
+    """A study from a mapping; `where` is named in errors. Raises `InvalidInput` in one line."""
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        if first["type"] == "extra_forbidden":
+            raise InvalidInput(f"{where}: key {key!r} is unknown{_known(first['loc'])}{more}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(first["input"], Mapping) or not key else f" = {first['input']!r}"
+        raise InvalidInput(f"{where}: {key}{value}: {reason}{more}") from None
+
+
+def _known(loc: tuple[int | str, ...]) -> str:
+    """The keys that are known where an unknown one stood."""
+    model: type[BaseModel] = Study
+    for part in loc[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ""
+        model = annotation
+    return f"; known are {', '.join(sorted(model.model_fields))}"
+
+
+def _localise(data: dict[str, Any], directory: Path) -> None:
+    """Makes relative paths in a study file relative to the file's directory, where that is where they exist."""
+
+    def local(text: object) -> object:
+        found = directory / str(text)
+        return str(found) if isinstance(text, str) and not Path(text).is_absolute() and found.exists() else text
+
+    for key in ("model", "target"):
+        if key in data:
+            data[key] = local(data[key])
+    task = data.get("task")
+    if isinstance(task, dict) and isinstance(task.get("data"), str):
+        kind, colon, rest = task["data"].partition(":")
+        if colon and kind in ("folder", "npz"):
+            task["data"] = f"{kind}:{local(rest)}"

@@ -1,0 +1,261 @@
+"""Training candidates in processes of their own; progress and results come back as they happen."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from chipfit.accuracy.train import Recipe
+from chipfit.errors import ChipfitError, StorageFull
+from chipfit.graph.graph import Graph
+from chipfit.run.study import Study
+
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One network to train. `start` is the file with the weights to inherit from, None for fresh weights.
+
+    `floors` are the accuracies below which training stops, by epoch; `test` asks for metrics on the test split.
+    """
+
+    number: int
+    stage: str
+    code: tuple[int, ...]
+    recipe: Recipe
+    seed: int
+    start: Path | None
+    weights: Path
+    checkpoint: Path
+    floors: tuple[float, ...] = ()
+    test: bool = False
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is: epochs done of all, and the last accuracy."""
+
+    number: int
+    done: int
+    total: int
+    metric: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended; see `journal.Trial`."""
+
+    number: int
+    status: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[float, ...] = ()
+    seconds: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all jobs of a run share. `given` is the file with the weights that the model came with."""
+
+    study: Study
+    space: Graph
+    given: Path
+
+
+class Workers:
+    """A pool of processes that train; with one worker, this process does it itself."""
+
+    def __init__(self, setting: Setting, count: int) -> None:
+        self._setting = setting
+        self._count = count
+        self._context = multiprocessing.get_context("spawn")
+        self._pool: ProcessPoolExecutor | None = None
+        self._news: Any = None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends all processes at once; what they were training is taken up from its checkpoint another time."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            processes = list((pool._processes or {}).values())  # pyright: ignore[reportPrivateUsage]
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.kill()
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Progress | Outcome]:
+        """Runs jobs; yields progress, and one outcome for each in the order in which they finish.
+
+        A candidate that raises or takes its process down is a failed outcome. Raises `StorageFull` when a disk is full.
+        """
+        if self._count == 1:
+            for job in jobs:
+                yield from work(self._setting, job)
+            return
+        waiting = list(jobs)
+        while waiting:
+            waiting = yield from self._attempt(waiting)
+
+    def _attempt(self, jobs: list[Job]) -> Any:
+        """Runs jobs until all are done or a process died; returns those to run again."""
+        pool = self._started()
+        running: dict[Future[Outcome], Job] = {pool.submit(_remote, job): job for job in jobs}
+        while running:
+            done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            yield from self._heard()
+            for future in done:
+                job = running.pop(future)
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    self.stop()
+                    lost = [job, *running.values()]
+                    if len(jobs) == 1:
+                        yield Outcome(job.number, "failed", why="its process was killed (out of memory?)")
+                        return []
+                    # Which of them took the process down cannot be told: one by one, only that one fails.
+                    for one in lost:
+                        yield from self._attempt([one])
+                    return []
+        return []
+
+    def _heard(self) -> Iterator[Progress]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._news.get_nowait()
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._news = self._context.Queue()
+            self._pool = ProcessPoolExecutor(
+                self._count, self._context, initializer=_begin, initargs=(self._setting, self._news, os.getpid())
+            )
+        return self._pool
+
+
+_shared: dict[str, Any] = {}
+
+
+def _begin(setting: Setting, news: Any, parent: int) -> None:
+    """Runs once in every worker process."""
+    import signal
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _shared.update(setting=setting, news=news)
+
+    def leave_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def _remote(job: Job) -> Outcome:
+    last: Outcome | None = None
+    for event in work(_shared["setting"], job):
+        if isinstance(event, Outcome):
+            last = event
+        else:
+            _shared["news"].put(event)
+    return cast(Outcome, last)
+
+
+@cache
+def task_of(study: Study) -> Any:
+    """The task of a study, loaded once per process."""
+    from chipfit.tasks.open import open_task
+
+    settings = study.task
+    return open_task(
+        settings.data, seed=study.seed, train=settings.train, validation=settings.validation, test=settings.test
+    )
+
+
+def work(setting: Setting, job: Job) -> Iterator[Progress | Outcome]:
+    """Trains one job in this process: progress by epoch, then its outcome, its weights written before."""
+    import torch
+
+    begin = time.monotonic()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(job.threads)
+    try:
+        yield from _train(setting, job, begin)
+    except StorageFull:
+        raise
+    except ChipfitError as error:
+        yield Outcome(job.number, "failed", seconds=time.monotonic() - begin, why=str(error))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(setting: Setting, job: Job, begin: float) -> Iterator[Progress | Outcome]:
+    from chipfit.accuracy.train import evaluate, train
+    from chipfit.nets.module import GraphModule
+    from chipfit.nets.network import save_weights
+
+    study = setting.study
+    graph = setting.space.close(job.code)
+    module = GraphModule(graph, starting_weights(setting, job, graph))
+    if study.accuracy is not None:
+        metrics = _own_training(study, job, module)
+        save_weights(job.weights, module.export_weights())
+        yield Outcome(job.number, "done", metrics, seconds=time.monotonic() - begin)
+        return
+    task = task_of(study)
+    history: list[float] = []
+    status, why = "done", ""
+    for epoch in train(module, task, job.recipe, seed=job.seed, device=study.device, checkpoint=job.checkpoint):
+        history.append(epoch.metrics[task.metric])
+        yield Progress(job.number, epoch.number, job.recipe.epochs, history[-1])
+        if epoch.number <= len(job.floors) and max(history) < job.floors[epoch.number - 1]:
+            status, why = "stopped", f"{task.metric} {max(history):.3f} after epoch {epoch.number} is far behind"
+            break
+    metrics = evaluate(module, task, "validation", device=study.device)
+    if job.test:
+        test = evaluate(module, task, "test", device=study.device)
+        metrics |= {f"test_{name}": value for name, value in test.items()}
+    save_weights(job.weights, module.export_weights())
+    job.checkpoint.unlink(missing_ok=True)
+    yield Outcome(job.number, status, metrics, tuple(history), time.monotonic() - begin, why)
+
+
+def starting_weights(setting: Setting, job: Job, graph: Graph) -> Mapping[str, Any]:
+    """Weights that a job starts from: fresh, those given, or inherited from those in `job.start`."""
+    import numpy as np
+
+    from chipfit.nets.inherit import inherit
+    from chipfit.nets.network import Network, initialise, load_weights
+
+    generator = np.random.default_rng([job.seed, 1])
+    baseline = setting.space.close((0,) * len(setting.space.decisions))
+    if job.start is None:
+        return initialise(graph, generator)
+    given = Network(setting.study.model, baseline, load_weights(job.start))
+    return inherit(given, setting.space, job.code, generator).weights
+
+
+def _own_training(study: Study, job: Job, module: Any) -> dict[str, float]:
+    """Calls the user's own training; whatever it raises is the candidate's failure, not the run's."""
+    from chipfit.accuracy.own import Budget, call_own
+
+    assert study.accuracy is not None
+    budget = Budget(job.stage, job.recipe.epochs, job.recipe.images, job.seed, study.device)
+    return call_own(study.accuracy, module, budget)

@@ -1,0 +1,104 @@
+"""Compressed images to one array, in parallel; Pillow releases the interpreter while it decodes."""
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from chipfit.errors import InvalidInput
+from chipfit.tasks.cache import cache_directory, read_arrays, write_arrays
+
+CACHE_FROM_BYTES = 64 * 2**20
+"""Arrays from this size on are kept; smaller ones decode faster than a person notices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One compressed image: `name` for messages, and its bytes or the file that holds them."""
+
+    name: str
+    content: bytes | Path
+
+    def read(self) -> bytes:
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
+
+def decode(
+    pictures: Sequence[Picture], size: int | None, cache: Path | None
+) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    """RGB images, uint8 (n, height, width, 3), and why some of them could not be read, by index.
+
+    size: height and width; the middle of each picture is cut to a square and scaled. None keeps them as they are,
+    which needs all of one size. What cannot be read stays black. Large results are kept in `cache`.
+    Raises InvalidInput if sizes differ and none is asked for.
+    """
+    path = cache_directory(cache) / f"decoded-{_key(pictures, size)}.npz"
+    stored = read_arrays(path)
+    if stored is not None and "images" in stored and len(stored["images"]) == len(pictures):
+        return stored["images"], {}
+    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+        results = list(pool.map(lambda picture: _decode_one(picture, size), pictures))
+    failed = {index: result for index, result in enumerate(results) if isinstance(result, str)}
+    decoded = {index: result for index, result in enumerate(results) if not isinstance(result, str)}
+    first = next(iter(decoded), None)
+    shape = (size or 1, size or 1, 3) if first is None else decoded[first].shape
+    images = np.zeros((len(pictures), *shape), dtype=np.uint8)
+    for index, image in decoded.items():
+        if image.shape != shape:
+            raise InvalidInput(
+                f"{pictures[index].name} is {image.shape[1]}x{image.shape[0]} pixels, the first image"
+                f" {shape[1]}x{shape[0]}; give a size to scale them to"
+            )
+        images[index] = image
+    if images.nbytes >= CACHE_FROM_BYTES and not failed:
+        write_arrays(path, {"images": images})
+    return images, failed
+
+
+def _key(pictures: Sequence[Picture], size: int | None) -> str:
+    # Decoders differ in the last bit from version to version.
+    state = hashlib.blake2b(f"{PIL.__version__} {size}".encode(), digest_size=16)
+    for picture in pictures:
+        try:
+            content = picture.read()
+        except OSError:
+            # An unreadable file is reported when it is decoded.
+            content = b""
+        state.update(len(content).to_bytes(8, "little"))
+        state.update(content)
+    return state.hexdigest()
+
+
+def _decode_one(picture: Picture, size: int | None) -> NDArray[np.uint8] | str:
+    """The image, or why it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(picture.read())) as image:
+            if size is not None:
+                # Lets the JPEG decoder leave out detail that scaling would drop anyway.
+                image.draft("RGB", (2 * size, 2 * size))
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            if size is not None and upright.size != (size, size):
+                upright = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
+            return np.asarray(upright)
+    # A broken PNG is a SyntaxError for Pillow, a broken TIFF or EXIF block may be any of the others.
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        TypeError,
+        KeyError,
+        IndexError,
+        OverflowError,
+    ) as error:
+        return str(error) or type(error).__name__
+    except Image.DecompressionBombError as error:
+        return str(error)
