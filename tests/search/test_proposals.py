@@ -117,3 +117,11 @@ def test_a_space_without_decisions_has_one_code() -> None:
     proposals = Proposals(Domain(()), generator())
     assert proposals.initial(3).shape == (1, 0)
     assert proposals.initial(3).shape == (0, 0)
+
+
+def test_what_is_told_is_no_longer_pending_and_counts_once() -> None:
+    proposals = Proposals(Domain((3,) * 5), generator())
+    codes = proposals.draw(4, proposals.uniform, 4)
+    proposals.tell(codes[1:3], np.zeros((2, 1)), None)
+    assert (proposals.pending == codes[[0, 3]]).all()
+    assert proposals.seen == 4

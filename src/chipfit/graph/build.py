@@ -23,7 +23,7 @@ from chipfit.graph.ops import (
     Select,
     Softmax,
 )
-from chipfit.graph.values import Decision, Scalar, Shape, Value, always, choose, equal
+from chipfit.graph.values import Decision, Shape, Value, always, equal
 
 Pair = Value | tuple[Value, Value]
 """One value for height and width, or one for each."""
@@ -71,11 +71,11 @@ class Builder:
         """Size of axis 1 of a tensor."""
         return self.shape(name)[1]
 
-    def choice(self, name: str, values: tuple[Scalar, ...]) -> Value:
-        """A new open decision whose options are the values themselves; the first is the network as written."""
-        decision = Decision(name, values)
+    def decide(self, name: str, options: tuple[int | float | str, ...]) -> Decision:
+        """A new open decision, from which `values.choose` makes values; option 0 is the network as it was given."""
+        decision = Decision(name, options)
         self._decisions.append(decision)
-        return choose(decision, values)
+        return decision
 
     def graph(self, outputs: str | Sequence[str]) -> Graph:
         """The network written so far, with these outputs."""

@@ -7,7 +7,7 @@ all are values, and a network closed by a code is cut exactly as the open one sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from chipfit.graph.graph import Graph, Node
@@ -286,16 +286,20 @@ def _producers(graph: Graph) -> dict[str, list[Edge]]:
         elif isinstance(node.op, Select):
             index = node.op.index
             producers[node.key] = _merged(
-                [Edge(edge.source, both(equal(index, position), edge.condition)) for edge in producers[name]]
-                for position, name in enumerate(node.inputs)
+                [
+                    [Edge(edge.source, both(equal(index, position), edge.condition)) for edge in producers[name]]
+                    for position, name in enumerate(node.inputs)
+                ]
             )
         else:
             producers[node.key] = [Edge(node.key, True)]
     return producers
 
 
-def _merged(groups: Iterable[Sequence[Edge]]) -> list[Edge]:
+def _merged(groups: Sequence[Sequence[Edge]]) -> list[Edge]:
     """One edge per source, under any of its conditions; edges that never hold are left out."""
+    if len(groups) == 1 and len(groups[0]) == 1 and groups[0][0].condition is True:
+        return [groups[0][0]]
     merged: dict[str, Value] = {}
     for edges in groups:
         for edge in edges:

@@ -11,9 +11,9 @@ The model, per subgraph and image
 - Activations go between on-chip memory and the lanes: the input once per tile of output channels, residual operands
   and the output once, weights once. Weights come from DRAM for every image.
 - Inputs and output that exceed the on-chip memory left beside the weight buffer spill: the excess goes through DRAM.
-  Either the tensor is cut into row stripes, which re-reads the rows where kernels overlap and, when the weights
-  do not fit into their buffer, all weights for every stripe; or weights stay and the excess is read once per
-  buffer of weights. The cheaper order is taken. Other tensors that are alive meanwhile are not seen.
+  Either weights stay, and the excess moves once per buffer of weights (once where they all fit into it); or the
+  image is cut into row stripes that fit, and every stripe reads all weights and the rows where kernels overlap
+  again. The cheaper order is taken. Other tensors that are alive meanwhile are not seen.
 - Computing and both transfers overlap, so the slowest of them decides, plus fixed cycles.
 
 Energy is MACs, lanes that were clocked for nothing, bytes and static power. Every part only grows when lanes,
@@ -254,8 +254,7 @@ def _dram_bytes(
     reach = columns["dilation_height"] * (columns["kernel_height"] - 1) + 1
     overlap = np.maximum(reach - columns["stride_height"], 0)
     row_bytes = _bytes(columns["in_width"] * columns["in_channels"], numbers.activation_bits)
-    weight_passes = np.where(weight_bytes > buffer, stripes, 1)
-    striped = weight_bytes * weight_passes + excess + (stripes - 1) * overlap * row_bytes
+    striped = weight_bytes * stripes + excess + (stripes - 1) * overlap * row_bytes
     whole = weight_bytes + excess * np.maximum(_ceil(weight_bytes, buffer), 1)
     return np.minimum(striped, whole)
 

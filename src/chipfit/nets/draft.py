@@ -86,10 +86,11 @@ def _static(shape: Sequence[Any]) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def reshape(draft: Draft, key: str, source: str, target: Sequence[int]) -> str:
-    """Another shape, batch included. One size may be -1; where it matters not which, the channels get it.
+def reshape(draft: Draft, key: str, source: str, target: Sequence[int], literal: bool = False) -> str:
+    """Another shape, batch included; one size may be -1.
 
-    A graph then keeps fitting when its widths change. Raises `Unrepresentable` where the batch does not stay first.
+    Unless the sizes are meant literally, the channels become -1 where they can: the graph then keeps fitting when its
+    widths change. Raises `Unrepresentable` where the batch does not stay first.
     """
     given = draft.shapes[source]
     total = int(np.prod(given))
@@ -99,7 +100,7 @@ def reshape(draft: Draft, key: str, source: str, target: Sequence[int]) -> str:
         raise Unrepresentable("the batch does not stay first")
     sizes = list(target[1:])
     wide = [axis for axis, size in enumerate(sizes) if size != 1]
-    if -1 not in sizes and (len(sizes) == 1 or (wide and _without_ones(given[1:]) == _without_ones(sizes))):
+    if not literal and -1 not in sizes and (len(sizes) == 1 or (wide and _without_ones(given[1:]) == _without_ones(sizes))):
         sizes[wide[0] if len(sizes) > 1 else 0] = -1
     return draft.add(key, Reshape(tuple(sizes)), [source])
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +12,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from chipfit.errors import InvalidInput, StorageFull
+from chipfit.errors import InvalidInput
+from chipfit.files import write_whole
 from chipfit.graph.graph import Graph
 from chipfit.graph.ops import BatchNorm, Constant, Conv2d, ConvTranspose2d, LayerNorm, Linear, Op, product
 from chipfit.graph.values import Choice, Value
@@ -106,23 +104,7 @@ def save_weights(path: Path, weights: Weights) -> None:
 
     Raises `StorageFull` where the disk is full, `InvalidInput` where `path` cannot be written for another reason.
     """
-    content = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in weights.items()})
-    partial: str | None = None
-    try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                f"no space left for {path} ({len(content)} bytes); free some and run again, older files are intact"
-            ) from None
-        raise InvalidInput(f"cannot write weights to {path}: {error.strerror}; give another place") from None
+    write_whole(path, safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in weights.items()}))
 
 
 def load_weights(path: Path) -> dict[str, NDArray[np.float32]]:

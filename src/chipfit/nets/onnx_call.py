@@ -27,7 +27,7 @@ class Call:
 
     `inputs` are computed tensors, arrays that are known already, or None where left out; `names` are their names in the
     file. `outputs` are the names of the results, "" where left out. `alone` says of each input whether nothing else reads
-    it.
+    it; `constants` has the keys of arrays that are nodes already, by their name in the file.
     """
 
     draft: Draft
@@ -38,6 +38,7 @@ class Call:
     names: tuple[str, ...]
     outputs: tuple[str, ...]
     alone: tuple[bool, ...]
+    constants: dict[str, str]
 
     def tensor(self, index: int = 0) -> str:
         """Key of an input; an array that is known becomes a constant."""
@@ -46,7 +47,10 @@ class Call:
             return value.key
         if value is None or value.dtype.kind not in "fiub":
             raise Unrepresentable(f"input {index} is missing or not numeric")
-        return self.draft.constant(self.names[index].removesuffix(".value") or f"{self.key}.constant", value)
+        name = self.names[index]
+        if name not in self.constants:
+            self.constants[name] = self.draft.constant(name.removesuffix(".value"), value)
+        return self.constants[name]
 
     def array(self, index: int) -> Array:
         """An input that is known. Raises `Unrepresentable` for one that is computed at run time or left out."""

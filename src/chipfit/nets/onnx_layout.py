@@ -35,6 +35,8 @@ def _cast(call: Call) -> str:
 def _reshape(call: Call) -> str:
     target = [int(size) for size in call.array(1).reshape(-1)]
     given = call.shape()
+    # Sizes after a copied batch were written by hand, others follow from shapes that were worked out.
+    literal = target[:1] == [0]
     if 0 in target:
         call.only(allowzero=0)
         if any(size == 0 and axis >= len(given) for axis, size in enumerate(target)):
@@ -43,7 +45,7 @@ def _reshape(call: Call) -> str:
     if target[:1] == [-1]:
         rest = int(np.prod(target[1:]))
         target[0] = int(np.prod(given)) // rest if rest else 0
-    return to.reshape(call.draft, call.key, call.tensor(), target)
+    return to.reshape(call.draft, call.key, call.tensor(), target, literal)
 
 
 def _flatten(call: Call) -> str:

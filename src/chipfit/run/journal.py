@@ -85,7 +85,12 @@ class Journal:
 
     def weights_file(self, number: int) -> Path:
         """Where the weights of a trial are."""
-        return self.weights / f"trial{number:04d}.safetensors"
+        return self.weights / self.weights_name(number)
+
+    @staticmethod
+    def weights_name(number: int) -> str:
+        """The name of the file with the weights of a trial."""
+        return f"trial{number:04d}.safetensors"
 
     def claim(self, identity: Mapping[str, Any], digest: str) -> bool:
         """Makes the directory this study's; whether a run is being resumed.

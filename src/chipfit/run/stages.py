@@ -12,6 +12,8 @@ import math
 import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -39,6 +41,12 @@ class Stage:
 Event = Stage | Progress | Trial
 
 
+class AlgorithmMaker(Protocol):
+    """Builds an algorithm for a domain, from a seed and the number of trials that it will be given."""
+
+    def __call__(self, domain: Domain, seed: int, trials: int, /) -> Algorithm: ...
+
+
 def run(problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker, workers: int) -> Iterator[Event]:
     """Conducts a study, yielding what happens; finished when exhausted.
 
@@ -53,18 +61,12 @@ def run(problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker, work
         yield from _Run(problem, journal, pool, given, make_algorithm).conduct()
 
 
-class AlgorithmMaker:
-    """Builds an algorithm for a domain and a seed."""
-
-    def __call__(self, domain: Domain, seed: int) -> Algorithm: ...
-
-
 @dataclass(slots=True)
 class _Run:
     problem: Problem
     journal: Journal
     pool: Workers
-    given: object
+    given: Path
     make_algorithm: AlgorithmMaker
     known: dict[str, Trial] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
@@ -90,7 +92,7 @@ class _Run:
 
     def _search(self, variant: str, decisions: tuple[int, ...], baseline: Trial, reference: Trial) -> Iterator[Event]:
         study = self.problem.study
-        algorithm = self.make_algorithm(self.problem.domain(decisions), study.seed)
+        algorithm = self.make_algorithm(self.problem.domain(decisions), study.seed, study.search.trials)
         others = sorted(set(range(len(self.problem.space.decisions))) - set(decisions))
         known = [trial for code, trial in self.searched.items() if not any(code[index] for index in others)]
         self._tell(algorithm, decisions, known, baseline, reference)
@@ -225,9 +227,9 @@ class _Run:
             "search": study.search.epochs,
             "final": study.training.final_epochs,
         }
-        start = self.journal.weights_file(self.numbers[self._key("baseline", (0,) * len(code))])
+        start: Path | None = self.journal.weights_file(self.numbers[self._key("baseline", (0,) * len(code))])
         if stage == "baseline":
-            start = self.given if study.training.start == "given" else None  # type: ignore[assignment]
+            start = self.given if study.training.start == "given" else None
         digest = hashlib.sha256(f"{study.seed}:{self._key(stage, code)}".encode()).digest()
         return Job(
             number, stage, code, study.training.recipe(epochs[stage]), int.from_bytes(digest[:4], "big"), start,

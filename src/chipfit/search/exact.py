@@ -136,7 +136,7 @@ def _joint_entries(tables: list[Table], decision: int, cardinalities: Sequence[i
 def _mini_buckets(bucket: list[Table], cardinalities: Sequence[int], max_entries: int) -> list[list[Table]]:
     """The bucket in parts whose joint tables stay within the limit; the largest tables choose first."""
     parts: list[tuple[set[int], list[Table]]] = []
-    for table in sorted(bucket, key=lambda each: each.values.size):
+    for table in sorted(bucket, key=lambda each: -each.values.size):
         for scope, members in parts:
             united = scope.union(table.axes)
             if united == scope or _entries(united, cardinalities) <= max_entries:

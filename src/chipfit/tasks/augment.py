@@ -29,9 +29,7 @@ class Augmentation:
                 raise InvalidInput(f"augmentation {name} = {value} is outside [0, 1)")
 
 
-def moved(
-    images: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator
-) -> NDArray[np.uint8]:
+def moved(images: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator) -> NDArray[np.uint8]:
     """Each image of (n, height, width, channels) shifted and perhaps mirrored."""
     count, height, width, channels = images.shape
     tall, wide = int(augmentation.shift * height), int(augmentation.shift * width)
@@ -51,9 +49,7 @@ def as_inputs(images: NDArray[np.uint8]) -> torch.Tensor:
 
     The same fixed scale for every data set: a chip that reads int8 gets it by subtracting 128.
     """
-    values = (
-        torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    )
+    values = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     return values.mul_(1 / 127.5).sub_(1.0)
 
 
@@ -62,9 +58,7 @@ def relit(inputs: torch.Tensor, augmentation: Augmentation, generator: np.random
     count = len(inputs)
     contrast = generator.uniform(1 - augmentation.contrast, 1 + augmentation.contrast, (count, 1, 1, 1))
     # The inputs span two units, so a fraction of the full range counts twice.
-    brightness = generator.uniform(
-        -2 * augmentation.brightness, 2 * augmentation.brightness, (count, 1, 1, 1)
-    )
+    brightness = generator.uniform(-2 * augmentation.brightness, 2 * augmentation.brightness, (count, 1, 1, 1))
     inputs.mul_(torch.from_numpy(contrast.astype(np.float32)))
     return inputs.add_(torch.from_numpy(brightness.astype(np.float32))).clamp_(-1.0, 1.0)
 
@@ -73,6 +67,4 @@ def resized(inputs: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Bilinear with antialiasing, to (height, width); unchanged if that is their size."""
     if tuple(inputs.shape[-2:]) == size:
         return inputs
-    return torch.nn.functional.interpolate(
-        inputs, size=size, mode="bilinear", antialias=True, align_corners=False
-    )
+    return torch.nn.functional.interpolate(inputs, size=size, mode="bilinear", antialias=True, align_corners=False)

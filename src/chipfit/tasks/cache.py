@@ -57,9 +57,7 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=path.stem, suffix=".part", delete=False
-        ) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
             temporary = Path(file.name)
             contents: dict[str, Any] = {**arrays, "digest": np.array(digest(arrays))}
             np.savez(file, allow_pickle=False, **contents)

@@ -44,9 +44,7 @@ def _draped(place: Place, dice: Dice, back: float, lean: float) -> None:
     place.polygon((*body, (half * 0.9, 0.4), (-half * 0.9, 0.4)), cloth)
     for sign in (-1, 1):
         elbow = (lean + sign * (half + dice.uniform(0, 0.08)), top - 0.35)
-        place.limb(
-            ((lean + sign * half * 0.9, top - 0.1), elbow, (elbow[0] - sign * 0.04, top - 0.6)), 0.09, cloth
-        )
+        place.limb(((lean + sign * half * 0.9, top - 0.1), elbow, (elbow[0] - sign * 0.04, top - 0.6)), 0.09, cloth)
     if dice.chance(0.15):
         _ball(place, dice, lean, top + 0.12)
 
@@ -64,9 +62,7 @@ def cupboard(place: Place, dice: Dice, floor: Colour) -> None:
     place.shadow(half * 2.1, floor)
     side = dice.sign() * dice.uniform(0.05, 0.2)
     place.polygon(((half, 0), (half + side, 0.1), (half + side, top + 0.05), (half, top)), shade(colour, 0.6))
-    place.polygon(
-        ((-half, 0), (-half + side, 0.1), (-half + side, top + 0.05), (-half, top)), shade(colour, 0.7)
-    )
+    place.polygon(((-half, 0), (-half + side, 0.1), (-half + side, top + 0.05), (-half, top)), shade(colour, 0.7))
     place.box(-half, 0, half, top, colour)
     rows = dice.integer(1, 4)
     for row in range(rows):
@@ -102,9 +98,7 @@ def _heap(place: Place, dice: Dice, base: float, half: float) -> None:
     while x < half:
         radius = dice.uniform(0.1, 0.2)
         cloth = cloth if dice.chance(0.6) else dice.colour()
-        place.disc(
-            x + radius, base + radius * 0.5, radius * 1.4, radius * 0.9, shade(cloth, dice.uniform(0.8, 1.1))
-        )
+        place.disc(x + radius, base + radius * 0.5, radius * 1.4, radius * 0.9, shade(cloth, dice.uniform(0.8, 1.1)))
         x += radius * 1.5
     if dice.chance(0.5):
         _ball(place, dice, dice.sign() * half, base + 0.1)
@@ -145,9 +139,7 @@ def plant(place: Place, dice: Dice, floor: Colour) -> None:
         angle = math.radians(dice.uniform(-75, 75))
         length = dice.uniform(0.25, 0.6) * height
         tip = (round(math.sin(angle), 6) * length, 0.3 + round(math.cos(angle), 6) * length + height * 0.25)
-        place.limb(
-            ((0, 0.3 + height * 0.2), tip), dice.uniform(0.05, 0.1), shade(leaf, dice.uniform(0.7, 1.2))
-        )
+        place.limb(((0, 0.3 + height * 0.2), tip), dice.uniform(0.05, 0.1), shade(leaf, dice.uniform(0.7, 1.2)))
 
 
 def coat_stand(place: Place, dice: Dice, floor: Colour) -> None:
@@ -175,9 +167,7 @@ def dress_form(place: Place, dice: Dice, floor: Colour) -> None:
     place.limb(((0, 0.02), (0, 0.9)), 0.05, (70, 56, 46))
     place.disc(0, 0.03, 0.18, 0.05, (60, 48, 40))
     if dice.chance(0.5):
-        place.polygon(
-            ((-half * 0.8, 0.95), (half * 0.8, 0.95), (half * 1.6, 0.4), (-half * 1.6, 0.4)), dice.colour()
-        )
+        place.polygon(((-half * 0.8, 0.95), (half * 0.8, 0.95), (half * 1.6, 0.4), (-half * 1.6, 0.4)), dice.colour())
     waist = half * 0.75
     right = ((half, 1.36), (waist, 1.1), (half * 0.95, 0.86))
     left = ((-half * 0.95, 0.86), (-waist, 1.1), (-half, 1.36))

@@ -1,5 +1,6 @@
 """Classification tasks from images that a user has: a folder per class, or one archive."""
 
+import itertools
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,14 +45,10 @@ class _Choice:
         if self.on_corrupt not in ("refuse", "skip"):
             raise InvalidInput(f'{self.where}: on_corrupt = {self.on_corrupt!r}; use "refuse" or "skip"')
         if min(self.fractions.values()) <= 0 or sum(self.fractions.values()) >= 1:
-            raise InvalidInput(
-                f"{self.where}: fractions {self.fractions}; each must be above 0 and together below 1"
-            )
+            raise InvalidInput(f"{self.where}: fractions {self.fractions}; each must be above 0 and together below 1")
         for split, count in self.limits.items():
             if split not in SPLITS or count < 1:
-                raise InvalidInput(
-                    f"{self.where}: limit {split} = {count}; limit {', '.join(SPLITS)} to 1 or more"
-                )
+                raise InvalidInput(f"{self.where}: limit {split} = {count}; limit {', '.join(SPLITS)} to 1 or more")
 
 
 def image_folder(
@@ -85,7 +82,7 @@ def image_folder(
     classes = tuple(folder.name for folder in _class_folders(folders["train"]))
     if len(classes) < 2:
         raise InvalidInput(
-            f"{folders['train']}: {len(classes)} class folders; give one sub-folder of images for each of 2 or more classes"
+            f"{folders['train']}: {len(classes)} class folders; give a sub-folder of images for each of 2 or more"
         )
     listed = {split: _listed(folder, classes) for split, folder in folders.items()}
     return _assembled(root.resolve().name, classes, listed, f"images in folder {root.name}", choice)
@@ -114,11 +111,9 @@ def image_archive(
     ends = offsets.tolist()
     pictures = [
         Picture(f"{path} image {index}", jpeg[start:stop].tobytes())
-        for index, (start, stop) in enumerate(zip(ends[:-1], ends[1:], strict=True))
+        for index, (start, stop) in enumerate(itertools.pairwise(ends))
     ]
-    return _assembled(
-        path.stem, classes, {"train": _Labelled(pictures, labels)}, f"images in {path.name}", choice
-    )
+    return _assembled(path.stem, classes, {"train": _Labelled(pictures, labels)}, f"images in {path.name}", choice)
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -131,12 +126,8 @@ def _listed(root: Path, classes: tuple[str, ...]) -> _Labelled:
     labels: list[int] = []
     for folder in _class_folders(root):
         if folder.name not in classes:
-            raise InvalidInput(
-                f"{folder}: class {folder.name} has no training images; add some or remove the folder"
-            )
-        files = sorted(
-            file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in suffixes
-        )
+            raise InvalidInput(f"{folder}: class {folder.name} has no training images; add some or remove the folder")
+        files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in suffixes)
         if not files:
             raise InvalidInput(f"{folder}: no images; add some or remove the folder")
         pictures += [Picture(str(file), file) for file in files]
@@ -148,23 +139,15 @@ def _archive_arrays(
     path: Path,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
     if not path.is_file():
-        raise InvalidInput(
-            f"{path}: no such file; give an .npz with the arrays jpeg, offsets, labels and classes"
-        )
+        raise InvalidInput(f"{path}: no such file; give an .npz with the arrays jpeg, offsets, labels and classes")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays: dict[str, NDArray[Any]] = {
-                name: stored[name] for name in ("jpeg", "offsets", "labels", "classes")
-            }
+            arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in ("jpeg", "offsets", "labels", "classes")}
     except KeyError as error:
-        raise InvalidInput(
-            f"{path}: {error.args[0]}; needed are jpeg, offsets, labels and classes"
-        ) from error
+        raise InvalidInput(f"{path}: {error.args[0]}; needed are jpeg, offsets, labels and classes") from error
     # np.load gives something that is no context manager for a lone .npy file.
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InvalidInput(
-            f"{path}: not a readable .npz file ({error}); write it again without pickles"
-        ) from error
+        raise InvalidInput(f"{path}: not a readable .npz file ({error}); write it again without pickles") from error
     jpeg, offsets, labels = arrays["jpeg"], arrays["offsets"], arrays["labels"]
     classes = tuple(str(name) for name in arrays["classes"].reshape(-1))
     if jpeg.dtype != np.uint8 or jpeg.ndim != 1:
@@ -173,14 +156,10 @@ def _archive_arrays(
         if array.dtype.kind not in "iu" or array.ndim != 1:
             raise InvalidInput(f"{path}: {name} are {array.dtype} {array.shape}; give integers (n,)")
     if len(offsets) != len(labels) + 1 or len(labels) == 0:
-        raise InvalidInput(
-            f"{path}: {len(labels)} labels and {len(offsets)} offsets; give n above 0, and n + 1"
-        )
+        raise InvalidInput(f"{path}: {len(labels)} labels and {len(offsets)} offsets; give n above 0, and n + 1")
     offsets, labels = offsets.astype(np.int64), labels.astype(np.int64)
     if offsets[0] < 0 or offsets[-1] > len(jpeg) or (np.diff(offsets) < 0).any():
-        raise InvalidInput(
-            f"{path}: offsets fall or lie outside the {len(jpeg)} bytes of jpeg; write the file again"
-        )
+        raise InvalidInput(f"{path}: offsets fall or lie outside the {len(jpeg)} bytes of jpeg; write the file again")
     if labels.min() < 0 or labels.max() >= len(classes):
         raise InvalidInput(f"{path}: labels from {labels.min()} to {labels.max()} for {len(classes)} classes")
     return jpeg, offsets, labels, classes
@@ -205,9 +184,7 @@ def _assembled(
         part, order = chosen[split]
         order = order[: choice.limits.get(split)]
         if len(order) == 0:
-            raise InvalidInput(
-                f"{choice.where}: too few images for a {split} split; add images or a larger fraction"
-            )
+            raise InvalidInput(f"{choice.where}: too few images for a {split} split; add images or a larger fraction")
         pictures = [part.pictures[index] for index in order]
         decoded, failed = decode(pictures, choice.size, choice.cache)
         if failed and choice.on_corrupt == "refuse":
@@ -219,9 +196,7 @@ def _assembled(
         images[split], labels[split] = decoded[good], part.labels[order][good]
         skipped += [pictures[index].name for index in failed]
     if len(np.unique(labels["train"])) < 2:
-        raise InvalidInput(
-            f"{choice.where}: the training images are all of one class; give images of 2 or more"
-        )
+        raise InvalidInput(f"{choice.where}: the training images are all of one class; give images of 2 or more")
     return ImageClassification(name, classes, images, labels, source, skipped=tuple(skipped))
 
 

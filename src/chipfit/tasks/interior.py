@@ -61,9 +61,7 @@ def _surfaces(room: Room, dice: Dice) -> None:
     reach = 1.5
     for edge, outer, gain in ((left, left - reach * side, 0.86), (right, right + reach * side, 0.76)):
         high, low = top - (room.horizon - top) * reach * 1.5, bottom + (bottom - room.horizon) * reach * 4
-        canvas.polygon(
-            ((edge, top), (edge, bottom), (outer, low), (outer, high)), shade(wall, gain), BACKGROUND
-        )
+        canvas.polygon(((edge, top), (edge, bottom), (outer, low), (outer, high)), shade(wall, gain), BACKGROUND)
     canvas.polygon(((left, top), (right, top), (right, bottom), (left, bottom)), wall, BACKGROUND)
     if dice.chance(0.3):
         step = side * dice.uniform(0.04, 0.1)
@@ -85,9 +83,7 @@ def _boards(room: Room, dice: Dice) -> None:
         for index in range(count):
             far = room.left + (room.right - room.left) * (index + 0.5) / count
             near = centre + (far - centre) * spread
-            canvas.line(
-                ((far, room.bottom + 1), (near, side * 1.1)), side / 120, shade(room.floor, gain), FLOOR
-            )
+            canvas.line(((far, room.bottom + 1), (near, side * 1.1)), side / 120, shade(room.floor, gain), FLOOR)
     if dice.chance(0.4):
         x, y = side * dice.uniform(0.2, 0.8), side * dice.uniform(0.75, 0.95)
         radius = side * dice.uniform(0.15, 0.4)

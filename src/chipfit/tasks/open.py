@@ -43,9 +43,7 @@ def open_task(
     if kind == "npz":
         return image_archive(rest, size, seed=seed, limits=given, cache=cache)
     if given or size is not None or seed != 0:
-        raise InvalidInput(
-            f"task {spec}: a task of your own sets its size, seed and counts itself; leave them out"
-        )
+        raise InvalidInput(f"task {spec}: a task of your own sets its size, seed and counts itself; leave them out")
     return _user_task(spec, kind, rest)
 
 
@@ -56,9 +54,7 @@ def _user_task(spec: str, module_name: str, name: str) -> Task:
         raise InvalidInput(f"task {spec}: cannot import {module_name} ({error}); give {FORMS}") from error
     found: object = getattr(module, name, None)
     if found is None:
-        raise InvalidInput(
-            f"task {spec}: module {module_name} has no {name}; name a task or a function that gives one"
-        )
+        raise InvalidInput(f"task {spec}: module {module_name} has no {name}; name a task or a function that gives one")
     # A class that would make a task has every name that a task has.
     if isinstance(found, type) or (callable(found) and not isinstance(found, Task)):
         found = cast(Callable[[], object], found)()

@@ -108,18 +108,14 @@ def _legs(body: Place, look: Look, pose: str, turn: float, dice: Dice) -> tuple[
     if look.skirt and pose != "sit":
         hem = dice.uniform(0.35, 0.55)
         half = 0.2 * look.breadth
-        body.polygon(
-            ((-half * 0.7, 0.9), (half * 0.7, 0.9), (half * 1.3, hem), (-half * 1.3, hem)), look.legs
-        )
+        body.polygon(((-half * 0.7, 0.9), (half * 0.7, 0.9), (half * 1.3, hem), (-half * 1.3, hem)), look.legs)
     bend = side * (dice.uniform(0.25, 0.5) if pose == "bend" else dice.uniform(-0.04, 0.08))
     length = 0.52
     rise = math.sqrt(length * length - bend * bend)
     return hip, (hip[0] + bend, hip[1] + rise)
 
 
-def _upper_body(
-    body: Place, look: Look, pose: str, hip: Point, shoulder: Point, turn: float, dice: Dice
-) -> None:
+def _upper_body(body: Place, look: Look, pose: str, hip: Point, shoulder: Point, turn: float, dice: Dice) -> None:
     half = 0.2 * turn * look.breadth
     waist = 0.155 * (0.5 + turn / 2) * look.breadth
     arms = [_arm(shoulder, sign * half, pose, dice) for sign in (-1, 1)]

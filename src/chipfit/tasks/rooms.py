@@ -26,6 +26,8 @@ CLASSES = ("no person", "person")
 MASK_CLASSES = ("background", "person", "furniture", "floor")
 SMALLEST_PERSON = 0.04
 """Share of the picture that must be visible of everybody in it, else no eye could tell."""
+ATTEMPTS = 8
+"""So many drawings may hide somebody before one person is put in front of everything."""
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
@@ -128,17 +130,14 @@ def _still_drawn(images: NDArray[np.uint8], seed: int, split: str, size: int) ->
     return all(np.array_equal(images[spot], render(seed, split, int(spot), size).image) for spot in spots)
 
 
-def _visible_scene(with_person: bool, dice: Dice, size: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+def _visible_scene(with_person: bool, dice: Dice, size: int, attempt: int = 0) -> tuple[Image.Image, NDArray[np.uint8]]:
     """Draw until everybody can be seen; give the picture at twice the size and the marks at the final size."""
-    attempts = 8
-    for attempt in range(attempts + 1):
-        canvas = Canvas(2 * size)
-        last = attempt == attempts
-        people = _draw_scene(canvas, with_person, in_front=last, dice=dice)
-        marks = np.asarray(canvas.image)[::2, ::2, 3]
-        seen = np.bincount(marks.reshape(-1), minlength=256)[FIRST_PERSON : FIRST_PERSON + people]
-        if last or (seen >= SMALLEST_PERSON * size * size).all():
-            break
+    canvas = Canvas(2 * size)
+    people = _draw_scene(canvas, with_person, in_front=attempt == ATTEMPTS, dice=dice)
+    marks = np.asarray(canvas.image)[::2, ::2, 3]
+    seen = np.bincount(marks.reshape(-1), minlength=256)[FIRST_PERSON : FIRST_PERSON + people]
+    if attempt < ATTEMPTS and (seen < SMALLEST_PERSON * size * size).any():
+        return _visible_scene(with_person, dice, size, attempt + 1)
     return canvas.image, marks
 
 
@@ -159,9 +158,7 @@ def _draw_scene(canvas: Canvas, with_person: bool, in_front: bool, dice: Dice) -
         people += is_person
         drawers.append((*_floor_spot(room, dice), None if is_person else dice.pick(LOOKALIKES)))
     if in_front:
-        drawers = [
-            (canvas.side / 2, canvas.side * 0.95, d) if d is None else (x, y, d) for x, y, d in drawers
-        ]
+        drawers = [(canvas.side / 2, canvas.side * 0.95, d) if d is None else (x, y, d) for x, y, d in drawers]
     mark = FIRST_PERSON
     for x, y, drawer in sorted(drawers, key=lambda entry: (in_front and entry[2] is None, entry[1])):
         place = room.place(x, y)
@@ -208,9 +205,7 @@ def _photograph(drawn: Image.Image, dice: Dice, generator: np.random.Generator) 
     size = picture.width
     across = np.linspace(-1, 1, size, dtype=np.float32)
     x, y = across[None, :], across[:, None]
-    light = (
-        np.float32(1) + np.float32(dice.uniform(-0.3, 0.3)) * x + np.float32(dice.uniform(-0.25, 0.25)) * y
-    )
+    light = np.float32(1) + np.float32(dice.uniform(-0.3, 0.3)) * x + np.float32(dice.uniform(-0.25, 0.25)) * y
     if dice.chance(0.5):
         far = (x - np.float32(dice.uniform(-1, 1))) ** 2 + (y - np.float32(dice.uniform(-1, 0.5))) ** 2
         light = light + np.float32(dice.uniform(0.1, 0.5)) / (np.float32(1) + np.float32(6) * far)

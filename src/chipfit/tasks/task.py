@@ -74,5 +74,5 @@ class Task(Protocol):
         ...
 
     def metrics(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
-        """Every metric over the examples given, the primary one included, with its standard error as `<metric>_standard_error`."""
+        """Every metric over the examples given: the primary one, its standard error as `<metric>_standard_error`."""
         ...

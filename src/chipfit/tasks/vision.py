@@ -40,9 +40,7 @@ class ImageClassification:
         if len(self.classes) < 2:
             raise InvalidInput(f"task {self.name}: {len(self.classes)} classes; at least 2 are needed")
         if not 0 <= self.label_smoothing < 1:
-            raise InvalidInput(
-                f"task {self.name}: label_smoothing = {self.label_smoothing} is outside [0, 1)"
-            )
+            raise InvalidInput(f"task {self.name}: label_smoothing = {self.label_smoothing} is outside [0, 1)")
         for split in SPLITS:
             if split not in self.images or split not in self.labels:
                 raise InvalidInput(f"task {self.name}: no {split} split; give {', '.join(SPLITS)}")
@@ -56,9 +54,7 @@ class ImageClassification:
                 " of one size in all splits"
             )
         if labels.shape != images.shape[:1] or labels.dtype != np.int64:
-            raise InvalidInput(
-                f"{where}: labels are {labels.dtype} {labels.shape}; give int64 ({len(images)},)"
-            )
+            raise InvalidInput(f"{where}: labels are {labels.dtype} {labels.shape}; give int64 ({len(images)},)")
         if len(labels) == 0:
             raise InvalidInput(f"{where} has no images; give at least one")
         if labels.min() < 0 or labels.max() >= len(self.classes):
@@ -83,8 +79,12 @@ class ImageClassification:
     def sizes(self) -> dict[str, int]:
         return {split: len(self.labels[split]) for split in SPLITS}
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         state = hashlib.blake2b("\n".join(self.classes).encode(), digest_size=16)
         for split in SPLITS:
             state.update(digest({"images": self.images[split], "labels": self.labels[split]}).encode())

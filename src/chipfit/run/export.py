@@ -1,0 +1,71 @@
+"""Handing a result over: a plain model on disk, read back and checked against what was promised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from chipfit.errors import InvalidInput, LimitImpossible
+from chipfit.graph.graph import Graph
+from chipfit.nets.load import load
+from chipfit.nets.network import Network, load_weights
+from chipfit.run.journal import Journal, Trial
+from chipfit.run.problem import COLUMNS, Problem, amount, prepare
+from chipfit.run.summary import Summary
+
+FORMATS = ("onnx", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and what the written file costs when it is read back and estimated anew (SI units)."""
+
+    path: Path
+    costs: Mapping[str, float]
+    promised: Mapping[str, float]
+
+
+def network_of(problem: Problem, summary: Summary, trial: Trial) -> Network:
+    """The trained network of a trial. Raises `InvalidInput` when it has no weights."""
+    if trial.status == "failed":
+        raise InvalidInput(f"trial {trial.number} failed ({trial.why}); choose another")
+    path = summary.directory / "weights" / Journal.weights_name(trial.number)
+    return Network(f"{summary.study.name}-{trial.number}", problem.space.close(trial.code), load_weights(path))
+
+
+def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
+    """Writes a trial (a number, "baseline" or a variant) as an ONNX file or a folder with plain PyTorch code.
+
+    An ONNX file is read back, cut and estimated anew, and the limits of the study are checked on it.
+    Raises `InvalidInput` for an unknown format or trial, `LimitImpossible` when the written model breaks a limit that
+    the result had promised to hold.
+    """
+    if format not in FORMATS:
+        raise InvalidInput(f"format {format!r}: known are {', '.join(FORMATS)}")
+    trial = summary.named(name)
+    problem = prepare(summary.study)
+    network = network_of(problem, summary, trial)
+    if format == "onnx":
+        from chipfit.nets.onnx_export import export_onnx
+
+        export_onnx(network, path)
+        written = load(path).graph
+    else:
+        from chipfit.nets.torch_export import export_torch
+
+        export_torch(network, path)
+        written = network.graph
+    costs = _costs(problem, written)
+    for cost, limit in problem.limits.items():
+        if costs[cost] > limit * (1 + 1e-9) and trial.costs[cost] <= limit:
+            raise LimitImpossible(
+                f"{path}: the written model has {cost} {amount(cost, costs[cost])}, above the limit "
+                f"{amount(cost, limit)} that trial {trial.number} holds; please report this"
+            )
+    return Exported(path, costs, trial.costs)
+
+
+def _costs(problem: Problem, graph: Graph) -> dict[str, float]:
+    found = problem.estimator.costs(graph)
+    return {name: float(getattr(found, column)[0]) for name, column in COLUMNS.items()}

@@ -1,0 +1,101 @@
+"""What a finished or interrupted run has found: the rows of its comparison table, from the journal alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chipfit.errors import InvalidInput
+from chipfit.run.journal import Journal, Trial
+from chipfit.run.study import Study, make_study
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the comparison: the baseline or the best of a variant. `trial` is None where nothing was found yet.
+
+    `holds` says whether the limits hold after the full training; `note` why not, or what is still missing.
+    """
+
+    name: str
+    trial: Trial | None
+    holds: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run as it stands. `members` gives for each variant the trials it asked for by stage."""
+
+    directory: Path
+    study: Study
+    finished: bool
+    rows: tuple[Row, ...]
+    trials: tuple[Trial, ...]
+    members: Mapping[str, Mapping[str, tuple[int, ...]]]
+    provenance: Mapping[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        """Training time of all trials together, in worker seconds."""
+        return sum(trial.seconds for trial in self.trials)
+
+    def trial(self, number: int) -> Trial:
+        """The trial of a number. Raises `InvalidInput` naming those that exist."""
+        for trial in self.trials:
+            if trial.number == number:
+                return trial
+        last = max((trial.number for trial in self.trials), default=-1)
+        raise InvalidInput(f"{self.directory} has no finished trial {number}; it has 0 to {last}")
+
+    def named(self, name: str) -> Trial:
+        """The trial of a number, or of a row ("baseline", a variant, or its first word). Raises `InvalidInput`."""
+        if name.isdigit():
+            return self.trial(int(name))
+        for row in self.rows:
+            if name in (row.name, row.name.split()[0]) and row.trial is not None:
+                return row.trial
+        known = ", ".join(row.name for row in self.rows if row.trial is not None) or "none yet"
+        raise InvalidInput(f"{self.directory} has no result {name!r}; there are: {known}, or a trial number")
+
+
+def summarise(directory: Path) -> Summary:
+    """Reads a run directory. Raises `InvalidInput` when it holds no run, `JournalMismatch` when it is in use."""
+    if not (directory / "journal.sqlite").is_file():
+        raise InvalidInput(f"{directory} is not a run directory (no journal.sqlite); give the --out of a search")
+    with Journal(directory) as journal:
+        identity = journal.about("identity")
+        if identity is None:
+            raise InvalidInput(f"{directory} holds no study yet; run chipfit search with this --out first")
+        study = make_study(json.loads(identity), str(directory))
+        trials = {trial.number: trial for trial in journal.trials()}
+        names = ("baseline", *study.rows)
+        stages = ("baseline", "search", "final", "chosen")
+        members = {name: {stage: tuple(journal.members(name, stage)) for stage in stages} for name in names}
+        finished = journal.about("finished") == "yes"
+        provenance = json.loads(journal.about("provenance") or "{}")
+    rows = [_baseline_row(members["baseline"], trials)]
+    rows += [_row(name, members[name], trials, finished) for name in study.rows]
+    return Summary(directory, study, finished, tuple(rows), tuple(trials.values()), members, provenance)
+
+
+def _baseline_row(members: Mapping[str, tuple[int, ...]], trials: Mapping[int, Trial]) -> Row:
+    for stage, note in (("final", ""), ("baseline", "before the final training")):
+        if members[stage] and members[stage][0] in trials:
+            return Row("baseline", trials[members[stage][0]], True, note)
+    return Row("baseline", None, False, "not trained yet")
+
+
+def _row(name: str, members: Mapping[str, tuple[int, ...]], trials: Mapping[int, Trial], finished: bool) -> Row:
+    if members["chosen"]:
+        return Row(name, trials[members["chosen"][0]], True)
+    finals = [trials[number] for number in members["final"] if number in trials]
+    if not finished:
+        return Row(name, finals[-1] if finals else None, False, "the run is not finished")
+    if not finals:
+        return Row(name, None, False, "no network of the search came near enough to the accuracy that is asked for")
+    best = max(finals, key=lambda trial: trial.metrics.get("accuracy", -1.0))
+    return Row(name, best, False, "no finalist held all limits after the full training; this is the most accurate")
