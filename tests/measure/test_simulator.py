@@ -248,6 +248,20 @@ def test_a_convolution_by_hand() -> None:
     assert found.dram_bytes[0] == 16 * 16 * 9
     assert found.utilisation[0] == pytest.approx(28 * 28 * 9 / (28 * 28 * 9 + 248))
     assert found.bound[0] == "compute"
+    assert found.peak_bytes[0] == 2 * 28 * 28 * 16
+    macs, on_chip, dram, seconds = 28 * 28 * 9 * 256, 2 * 28 * 28 * 16 + 2304, 2304, 7304 / 500e6
+    energy_j = macs * 0.4e-12 + on_chip * 1.5e-12 + dram * 40e-12 + seconds * 0.010
+    assert found.energy_j[0] == pytest.approx(energy_j, rel=1e-12)
+
+
+def test_idle_lanes_and_slow_precisions_cost_energy_by_hand() -> None:
+    """One of 256 lanes works; at half the rate a multiplication costs twice, and so does a lane that idles."""
+    row = workload_columns([conv(1, 1, 10, 1)])
+    silent = {"energy.on_chip_byte_j": 0, "energy.dram_byte_j": 0, "energy.static_w": 0}
+    for precision, passes in (("int8", 1), ("int16x8", 2), ("int16", 4)):
+        found = simulate_columns(variant(ENGINE, silent), row, precision)
+        energy_j = 100 * passes * (0.4e-12 + 255 * 0.1e-12)
+        assert found.energy_j[0] == pytest.approx(energy_j, rel=1e-12)
 
 
 def test_a_tensor_that_does_not_fit_spills_its_excess() -> None:

@@ -6,6 +6,7 @@ import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -42,7 +43,7 @@ def call_own(spec: str, module: torch.nn.Module, budget: Budget) -> dict[str, fl
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{last.filename}:{last.lineno}"
         raise TrainingFailed(f"{spec} raised {type(error).__name__}: {error} ({place})") from None
-    metrics = returned if isinstance(returned, Mapping) else {"accuracy": returned}
+    metrics: Mapping[Any, Any] = returned if isinstance(returned, Mapping) else {"accuracy": returned}
     try:
         numbers = {str(name): float(value) for name, value in metrics.items()}
     except (TypeError, ValueError):

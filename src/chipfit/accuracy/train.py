@@ -75,8 +75,8 @@ def train(
 ) -> Iterator[Epoch]:
     """Trains in place, yielding after every epoch; once exhausted, the module holds its best weights by validation.
 
-    The order and augmentation of images in an epoch depend on `seed` and the epoch only. With a `checkpoint` the state is
-    written after every epoch, and a training that finds it goes on from there, with the same result as without a
+    The order and augmentation of images in an epoch depend on `seed` and the epoch only. With a `checkpoint` the state
+    is written after every epoch, and a training that finds it goes on from there, with the same result as without a
     break. Raises `TrainingFailed` when the loss is not finite.
     """
     where = resolve_device(device)

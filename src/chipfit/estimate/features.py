@@ -131,11 +131,12 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
     reload = _reload(rows, act, weights, excess, footprint, buffer)
     reread = main * (tiles - 1)
     per_dram = target.dram_bytes_per_cycle
+    lookup = _lookup(target, act, rows)
     terms = np.stack(
         [
             np.full(len(rows), target.overhead.layer_cycles + target.overhead.fill_cycles),
             work,
-            _lookup(target, act, rows),
+            lookup,
             (inputs + output + weights) / memory.on_chip_bytes_per_cycle,
             reread / memory.on_chip_bytes_per_cycle,
             weights / per_dram,
@@ -145,7 +146,8 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         axis=1,
     )
     macs, energy = rows["macs"], target.energy
-    idle = np.where(macs > 0, work * target.lanes.macs_per_cycle - macs / precision.throughput, 0)
+    busy = np.maximum(work, lookup)
+    idle = np.where(macs > 0, busy * target.lanes.macs_per_cycle - macs / precision.throughput, 0)
     amounts = np.stack(
         [
             np.where(macs > 0, macs / precision.throughput, rows["out_elements"]),

@@ -36,9 +36,9 @@ from chipfit.graph.values import Shape, TableTooLarge, Value, always, equal
 class ChannelGroup:
     """Tensors that share one width.
 
-    `producers` are the keys of the convolutions and linear layers whose `out` sets it, in execution order, `members` all
-    tensors that have it. `fixed` says why the width cannot change, None where it can. `name` is the key of the first
-    producer.
+    `producers` are the keys of the convolutions and linear layers whose `out` sets it, in execution order, `members`
+    all tensors that have it. `fixed` says why the width cannot change, None where it can. `name` is the key of the
+    first producer.
     """
 
     name: str
@@ -62,7 +62,7 @@ Axis = tuple[Segment, ...] | None
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """The groups of a graph, those without a producer (inputs beside features) included, and the axes of every tensor."""
+    """The groups of a graph, with those that have no producer (inputs beside features), and the axes of every tensor."""
 
     groups: tuple[ChannelGroup, ...]
     axes: Mapping[str, tuple[Axis, ...]]
@@ -127,6 +127,7 @@ class _Tracer:
         self.parents: list[int] = []
         self.widths: list[Value] = []
         self.makers: list[str] = []
+        self.produced: list[bool] = []
         self.reasons: dict[int, str] = {}
         self.axes: dict[str, tuple[Axis, ...]] = {item.key: (None,) * len(item.shape) for item in graph.inputs}
 
@@ -219,7 +220,7 @@ class _Tracer:
         """Channels stay where axis 1 stays, or where it is flattened together with all behind it."""
         result = self.graph.shapes[key]
         free: tuple[Axis, ...] = (None,) * len(result)
-        if all(axis is None for axis in (axes[0], *axes[2:])):
+        if min(len(shape), len(result)) > 1 and all(axis is None for axis in (axes[0], *axes[2:])):
             if always(equal(shape[1], result[1])):
                 return None, axes[1], *free[2:]
             if len(result) == 2:
@@ -228,15 +229,16 @@ class _Tracer:
             self._fix(axis, f"{key!r} reshapes it")
         return free
 
-    def _new(self, key: str, width: Value) -> tuple[Segment, ...]:
+    def _new(self, key: str, width: Value, produced: bool = True) -> tuple[Segment, ...]:
         self.parents.append(len(self.parents))
         self.widths.append(width)
         self.makers.append(key)
+        self.produced.append(produced)
         return (Segment(len(self.parents) - 1),)
 
     def _given(self, key: str, width: Value) -> tuple[Segment, ...]:
         """A group for channels that come from no convolution or linear layer."""
-        axis = self._new(key, width)
+        axis = self._new(key, width, produced=False)
         self._fix(axis, f"{key!r} has a fixed size")
         return axis
 
@@ -281,17 +283,14 @@ class _Tracer:
             )
         groups: list[ChannelGroup] = []
         for root in index:
-            makers = [self.makers[number] for number, other in enumerate(roots) if other == root]
-            producers = tuple(key for key in makers if self._produces(key))
-            first = next((key for key in producers if self.graph.by_key[key].origin is None), makers[0])
+            numbers = [number for number, other in enumerate(roots) if other == root]
+            producers = tuple(self.makers[number] for number in numbers if self.produced[number])
+            own = (key for key in producers if self.graph.by_key[key].origin is None)
+            name = next(own, self.makers[root])
             groups.append(
-                ChannelGroup(first, self.widths[root], producers, tuple(members[root]), self.reasons.get(root))
+                ChannelGroup(name, self.widths[root], producers, tuple(members[root]), self.reasons.get(root))
             )
         return Channels(tuple(groups), axes)
-
-    def _produces(self, key: str) -> bool:
-        node = self.graph.by_key.get(key)
-        return node is not None and isinstance(node.op, (Conv2d, ConvTranspose2d, Linear))
 
 
 def _repeated(axis: Axis, times: Value) -> Axis:

@@ -165,6 +165,8 @@ class _Cutter:
         self.kinds[node.key] = workload_kind(node, self.graph.input_shapes(node))
         if not never(left):
             row = _Row(node, order, left, [(node.key, left)])
+            if isinstance(node.op, Activation):
+                row.activation = activation_level(node.op)
             row.reads = [
                 Edge(host.source, both(left, host.condition))
                 for edge in self.sources[node.key]
@@ -381,6 +383,8 @@ def describe(
     parameters = constants + sum((product(shape) for name, shape in weights.items() if name == "weight"), start=0)
     biased = normalised if isinstance(op, (Conv2d, ConvTranspose2d, Linear)) else False
     out_elements = product(output)
+    if isinstance(op, Activation):
+        activation = maximum(activation, activation_level(op))
     return Workload(
         kind, in_height, in_width, in_channels, out_height, out_width, out_channels, *kernel, *stride, *dilation, groups,
         activation=activation,

@@ -212,7 +212,7 @@ def ceil_div(a: Value, b: Value) -> Value:
 def floor(value: Value) -> Value:
     """The value rounded down, as integers."""
     if isinstance(value, Choice):
-        return Choice(value.decisions, np.floor(value.values).astype(np.int64))
+        return table(value.decisions, np.floor(value.values).astype(np.int64))
     return int(value // 1)
 
 

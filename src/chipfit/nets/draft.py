@@ -300,3 +300,14 @@ def power(draft: Draft, key: str, source: str, exponent: float) -> str:
         raise Unrepresentable(f"power {exponent}")
     square = draft.add(key if exponent == 2.0 else f"{key}.square", Elementwise("mul"), [source, source])
     return square if exponent == 2.0 else draft.add(key, Elementwise("mul"), [square, source])
+
+
+def depth_to_space(draft: Draft, key: str, source: str, block: int, channels_outside: bool) -> str:
+    """Channels moved into blocks of pixels; `channels_outside`: those of a block lie together, as PyTorch has it."""
+    batch, channels, height, width = draft.shapes[source]
+    depth = channels // block**2
+    outside = (batch, depth, block, block, height, width), (0, 1, 4, 2, 5, 3)
+    inside = (batch, block, block, depth, height, width), (0, 3, 4, 1, 5, 2)
+    sizes, order = outside if channels_outside else inside
+    moved = transpose(draft, key, reshape(draft, f"{key}.blocks", source, sizes), order)
+    return reshape(draft, f"{key}.image", moved, (batch, depth, height * block, width * block))

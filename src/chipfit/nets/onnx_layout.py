@@ -147,16 +147,10 @@ def _pad(call: Call) -> str:
 
 
 def _depth_to_space(call: Call) -> str:
-    batch, channels, height, width = call.shape()
-    block = int(call.attributes["blocksize"])
-    depth = channels // block**2
-    if call.text("mode", "DCR") == "CRD":
-        inner, order = (batch, depth, block, block, height, width), (0, 1, 4, 2, 5, 3)
-    else:
-        inner, order = (batch, block, block, depth, height, width), (0, 3, 4, 1, 5, 2)
-    apart = to.reshape(call.draft, f"{call.key}.blocks", call.tensor(), inner)
-    moved = to.transpose(call.draft, call.key, apart, order)
-    return to.reshape(call.draft, f"{call.key}.image", moved, (batch, depth, height * block, width * block))
+    if len(call.shape()) != 4:
+        raise Unrepresentable("no image")
+    outside = call.text("mode", "DCR") == "CRD"
+    return to.depth_to_space(call.draft, call.key, call.tensor(), int(call.attributes["blocksize"]), outside)
 
 
 LAYOUT: Mapping[str, Callable[[Call], str | list[str]]] = {

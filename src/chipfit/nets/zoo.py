@@ -146,8 +146,7 @@ def from_zoo(name: str, seed: int = 0) -> Network:
     if numbers and base in RESIZABLE:
         options["resolution"] = _number(name, numbers.pop(0), int)
     if numbers:
-        takes = "-width" * (base in SCALABLE) + "-resolution" * (base in RESIZABLE)
-        raise InvalidInput(f"network {name!r}: {numbers[0]!r} has no meaning; write {base}{takes}, as in {base}-0.5-96")
+        raise _meaningless(name, numbers[0])
     graph = ZOO[base](**options)
     return Network(name, graph, initialise(graph, np.random.default_rng(seed)))
 
@@ -156,10 +155,18 @@ def _number(name: str, text: str, kind: type[float]) -> float:
     try:
         number = kind(text)
     except ValueError:
-        raise InvalidInput(f"network {name!r}: {text!r} is not a number; write name-width-resolution") from None
+        raise _meaningless(name, text) from None
     if not 0 < number < 1e5:
         raise InvalidInput(f"network {name!r}: {text} is out of range; a width or resolution is positive")
     return number
+
+
+def _meaningless(name: str, text: str) -> InvalidInput:
+    base = name.split("-")[0]
+    takes = "[-width]" * (base in SCALABLE) + "[-resolution]" * (base in RESIZABLE)
+    return InvalidInput(
+        f"network {name!r}: {text!r} has no meaning; write {base}{takes} (0.5 is a width, 96 a resolution)"
+    )
 
 
 def _classifier(b: Builder, x: str, classes: int) -> str:

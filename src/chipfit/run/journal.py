@@ -1,7 +1,7 @@
 """The journal of a run: one SQLite file that holds every finished trial, and the weights beside it.
 
-A row is written only once its trial is finished and its weights are on disk, so that a run killed at any moment loses at
-most what was being trained.
+A row is written only once its trial is finished and its weights are on disk, so that a run killed at any moment loses
+at most what was being trained.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import fcntl
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Journal:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise JournalMismatch(f"{directory} is in use by another chipfit; wait for it or give another --out") from None
+            raise JournalMismatch(f"{directory} is in use by another chipfit; wait or give another --out") from None
         with self._guard():
             self._database = sqlite3.connect(directory / "journal.sqlite", isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -111,7 +111,8 @@ class Journal:
             before = json.loads(self.about("identity") or "{}")
             changed = ", ".join(_differences(before, json.loads(json.dumps(identity))))
             raise JournalMismatch(
-                f"{self.directory} holds another study (different: {changed}); give another --out, or the same study again"
+                f"{self.directory} holds another study (different: {changed}); "
+                "give another --out, or the same study again"
             )
         return True
 
@@ -170,7 +171,7 @@ class Journal:
         self.close()
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> Generator[None]:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -180,7 +181,7 @@ class Journal:
         self._database.execute("COMMIT")
 
     @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
+    def _guard(self) -> Generator[None]:
         """SQLite's errors as the user should see them."""
         try:
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,6 @@ from chipfit.search.evolution import NSGA2, RegularizedEvolution
 from chipfit.search.simple import RandomSearch
 
 
-
 def _nsga2(domain: Domain, seed: int, trials: int) -> Algorithm:
     return NSGA2(domain, seed, population=_population(trials))
 
@@ -41,7 +41,7 @@ def _population(trials: int) -> int:
     return max(4, min(64, trials // 4))
 
 
-ALGORITHMS: Mapping[str, Callable[[Domain, int, int], Algorithm]] = {"nsga2": _nsga2, "aging": _aging, "random": _random}
+ALGORITHMS: Mapping[str, AlgorithmMaker] = {"nsga2": _nsga2, "aging": _aging, "random": _random}
 """Short names of search algorithms; anything else is module:NAME."""
 
 
@@ -56,7 +56,7 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     problem.require_satisfiable()
     task = None
     if study.accuracy is None:
-        task = task_of(study)
+        task = task_of(study.task, progress)
         check_fits(problem, task.outputs, task.input_shape[0])
     else:
         named(study.accuracy, "accuracy")
@@ -70,7 +70,7 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
 def algorithm_maker(name: str) -> AlgorithmMaker:
     """What builds the algorithm of this name. Raises `InvalidInput` for a name that is not known."""
     if name in ALGORITHMS:
-        return ALGORITHMS[name]  # type: ignore[return-value]
+        return ALGORITHMS[name]
     if ":" not in name:
         raise InvalidInput(f"search.algorithm = {name!r}: known are {', '.join(ALGORITHMS)}, or module:NAME")
     return cast(AlgorithmMaker, named(name, "search.algorithm"))
@@ -85,7 +85,7 @@ def _note_provenance(journal: Journal, problem: Problem, task: Any) -> None:
     if before is not None and before["data"].get("fingerprint") != data.get("fingerprint"):
         raise JournalMismatch(f"{journal.directory}: the data changed since the run began; give another --out")
     if before is None:
-        machine = {"platform": platform.platform(), "processor": platform.machine(), "python": platform.python_version()}
+        machine = {"platform": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version()}
         packages = {name: version(name) for name in ("torch", "numpy", "lightgbm")}
         provenance = {
             "chipfit": chipfit.__version__,

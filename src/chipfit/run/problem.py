@@ -144,12 +144,12 @@ def opened(graph: Graph, settings: Mapping[str, Any]) -> tuple[Graph, dict[str, 
     """A space from a study's [space] section, and which decisions each edit opened."""
     edits = {edit: options for edit, options in settings.items() if options is not False}
     space = open_space(graph, edits)
-    names = {edit: {item.name for item in open_space(graph, {edit: options}).decisions} for edit, options in edits.items()}
+    names = {edit: {item.name for item in open_space(graph, {edit: edits[edit]}).decisions} for edit in edits}
     members = {
         edit: tuple(index for index, item in enumerate(space.decisions) if item.name in names[edit]) for edit in edits
     }
     if missing := {item.name for item in space.decisions} - set().union(*names.values()):
-        raise InvalidInput(f"space: decisions {sorted(missing)} appear only when edits are combined; open them alone first")
+        raise InvalidInput(f"space: decisions {sorted(missing)} appear only when edits are combined; open fewer edits")
     return space, members
 
 

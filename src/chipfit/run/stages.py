@@ -1,4 +1,4 @@
-"""A run: the baseline is trained, each variant searched, the best trained in full; every step from the journal if it can.
+"""A run: the baseline is trained, each variant searched, the best trained in full; from the journal what is there.
 
 All that is decided depends on the study and on finished trials only, never on time or on which process was first.
 A run that is taken up again therefore decides the same, finds finished trials in the journal, and ends with the same
@@ -110,7 +110,12 @@ class _Run:
         self.journal.belong(variant, "search", found)
 
     def _tell(
-        self, algorithm: Algorithm, decisions: tuple[int, ...], trials: Sequence[Trial], baseline: Trial, reference: Trial
+        self,
+        algorithm: Algorithm,
+        decisions: tuple[int, ...],
+        trials: Sequence[Trial],
+        baseline: Trial,
+        reference: Trial,
     ) -> None:
         if not trials:
             return
@@ -165,7 +170,7 @@ class _Run:
             self.journal.belong(variant, "chosen", chosen[:1])
 
     def _finalists(self, variant: str, baseline: Trial, reference: Trial) -> list[Code]:
-        """Codes to train in full: of those that met the limits in the search, from the best cost to the most accurate."""
+        """Codes to train in full: of those within the limits in the search, from the best cost to the most accurate."""
         numbers = set(self.journal.members(variant, "search"))
         wanted = self._wanted(baseline, reference)
         trials = [trial for trial in self.searched.values() if trial.number in numbers and any(trial.code)]
@@ -213,7 +218,7 @@ class _Run:
                 yield event
         found = [self.known[key] for key in keys]
         if stage == "search":
-            self.searched.update({code: trial for code, trial in zip(codes, found, strict=True)})
+            self.searched.update(zip(codes, found, strict=True))
         return found
 
     def _key(self, stage: str, code: Code) -> str:
@@ -258,7 +263,7 @@ class _Run:
 
 
 def meets_limits(problem: Problem, trial: Trial, judge: Trial) -> bool:
-    """Whether a trained network holds the limits on accuracy and on every cost, `judge` being the baseline trained alike."""
+    """Whether a trained network holds the limits on accuracy and on costs; `judge` is the baseline trained alike."""
     limits = problem.study.limits
     accuracy = trial.metrics.get("accuracy", math.nan)
     if trial.status != "done" or not math.isfinite(accuracy):
@@ -276,8 +281,9 @@ def check_fits(problem: Problem, outputs: int, channels: int) -> None:
     given = graph.shapes[graph.outputs[0]]
     if len(given) != 2 or given[1] != outputs:
         raise InvalidInput(
-            f"{problem.study.model} gives an output of shape {given}, the task needs (1, {outputs}); for a model of the "
-            f"zoo set classes = {outputs}, else adapt its last layer"
+            f"{problem.study.model} gives an output of shape {given}, the task needs (1, {outputs}); "
+            f"for a model of the zoo set classes = {outputs}, else adapt its last layer"
         )
     if graph.inputs[0].shape[1] != channels:
-        raise InvalidInput(f"{problem.study.model} takes {graph.inputs[0].shape[1]} channels, the images have {channels}")
+        takes = graph.inputs[0].shape[1]
+        raise InvalidInput(f"{problem.study.model} takes {takes} channels, the images of the task have {channels}")

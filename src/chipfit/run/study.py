@@ -26,6 +26,9 @@ COSTS = ("latency", "energy", "weights", "peak_memory", "parameters", "macs")
 """What can be an objective or a limit besides accuracy. All are known before any training."""
 
 
+Objective = Literal["latency", "energy", "weights", "peak_memory", "parameters", "macs", "accuracy"]
+
+
 class Bound(BaseModel):
     """An upper bound: an amount in SI units (s, J, bytes, count), or a fraction of the baseline's cost."""
 
@@ -70,12 +73,17 @@ class _Section(BaseModel):
 
 
 class TaskSettings(_Section):
-    """Where the data is from: "rooms", "folder:DIR", "npz:FILE" or "module:NAME"; counts cap each split."""
+    """Where the data is from: "rooms", "folder:DIR", "npz:FILE" or "module:NAME".
+
+    Counts cap each split; `seed` makes scenes and splits, apart from the study's own; `size` is that of the images.
+    """
 
     data: str = "rooms"
-    train: int | None = Field(None, ge=1)
-    validation: int | None = Field(None, ge=1)
-    test: int | None = Field(None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    size: int | None = Field(default=None, ge=8)
+    train: int | None = Field(default=None, ge=1)
+    validation: int | None = Field(default=None, ge=1)
+    test: int | None = Field(default=None, ge=1)
 
 
 class TrainingSettings(_Section):
@@ -85,13 +93,13 @@ class TrainingSettings(_Section):
     baseline; `final_epochs` to every finalist and, alike, to the baseline itself, which all go on from there.
     """
 
-    baseline_epochs: int = Field(12, ge=0)
-    final_epochs: int = Field(8, ge=0)
+    baseline_epochs: int = Field(default=12, ge=0)
+    final_epochs: int = Field(default=8, ge=0)
     start: Literal["scratch", "given"] = "scratch"
-    batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(0.1, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    images: int | None = Field(None, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=0.1, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    images: int | None = Field(default=None, ge=1)
 
     def recipe(self, epochs: int) -> Recipe:
         """The recipe with this many epochs."""
@@ -108,20 +116,18 @@ class SearchSettings(_Section):
     """How the space is searched: `trials` networks are trained for `epochs` epochs per variant, in batches of `batch`.
 
     `stop_below` ends a training early when its accuracy after an epoch is lower than that quantile of what earlier
-    batches had reached after the same epoch (0: never). `slack` is how much lower than the limit asks an accuracy may be
-    after this short training; what is trained in full at the end must hold the limit itself.
+    batches had reached after the same epoch (0: never). `slack` is how much lower than the limit asks an accuracy may
+    be after this short training; what is trained in full at the end must hold the limit itself.
     """
 
     algorithm: str = "nsga2"
-    objectives: tuple[Literal["latency", "energy", "weights", "peak_memory", "parameters", "macs", "accuracy"], ...] = (
-        "latency",
-    )
-    trials: int = Field(8, ge=1)
-    epochs: int = Field(2, ge=0)
-    batch: int = Field(4, ge=1)
-    finalists: int = Field(2, ge=1)
-    stop_below: float = Field(0.0, ge=0, lt=1)
-    slack: float = Field(0.02, ge=0, le=1)
+    objectives: tuple[Objective, ...] = ("latency",)
+    trials: int = Field(default=8, ge=1)
+    epochs: int = Field(default=2, ge=0)
+    batch: int = Field(default=4, ge=1)
+    finalists: int = Field(default=2, ge=1)
+    stop_below: float = Field(default=0.0, ge=0, lt=1)
+    slack: float = Field(default=0.02, ge=0, le=1)
 
     @model_validator(mode="after")
     def _check(self) -> SearchSettings:
@@ -144,8 +150,8 @@ class LimitSettings(_Section):
     Both are fractions of 1. `costs` are upper bounds by name (see `COSTS`).
     """
 
-    accuracy_drop: float | None = Field(0.01, ge=0, le=1)
-    accuracy: float | None = Field(None, ge=0, le=1)
+    accuracy_drop: float | None = Field(default=0.01, ge=0, le=1)
+    accuracy: float | None = Field(default=None, ge=0, le=1)
     costs: Annotated[dict[str, Bound], BeforeValidator(_bounds)] = {}
 
     @model_validator(mode="before")
@@ -165,10 +171,10 @@ class Study(_Section):
     target: str
     precision: str | None = None
     input_shape: tuple[int, ...] | None = None
-    classes: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
+    classes: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
     accuracy: str | None = None
-    workers: int = Field(2, ge=1)
+    workers: int = Field(default=2, ge=1)
     device: str = "auto"
     task: TaskSettings = TaskSettings()
     training: TrainingSettings = TrainingSettings()

@@ -7,18 +7,18 @@ import multiprocessing
 import os
 import queue
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from chipfit.accuracy.train import Recipe
 from chipfit.errors import ChipfitError, StorageFull
 from chipfit.graph.graph import Graph
-from chipfit.run.study import Study
+from chipfit.run.study import Study, TaskSettings
+from chipfit.tasks.task import Task
 
 POLL_S = 0.2
 
@@ -178,15 +178,24 @@ def _remote(job: Job) -> Outcome:
     return cast(Outcome, last)
 
 
-@cache
-def task_of(study: Study) -> Any:
-    """The task of a study, loaded once per process."""
+_tasks: dict[TaskSettings, Task] = {}
+
+
+def task_of(settings: TaskSettings, progress: Callable[..., Any] | None = None) -> Task:
+    """The task of a study, loaded once per process; `progress` wraps what may take long."""
     from chipfit.tasks.open import open_task
 
-    settings = study.task
-    return open_task(
-        settings.data, seed=study.seed, train=settings.train, validation=settings.validation, test=settings.test
-    )
+    if settings not in _tasks:
+        _tasks[settings] = open_task(
+            settings.data,
+            size=settings.size,
+            seed=settings.seed,
+            train=settings.train,
+            validation=settings.validation,
+            test=settings.test,
+            progress=progress or iter,
+        )
+    return _tasks[settings]
 
 
 def work(setting: Setting, job: Job) -> Iterator[Progress | Outcome]:
@@ -219,7 +228,7 @@ def _train(setting: Setting, job: Job, begin: float) -> Iterator[Progress | Outc
         save_weights(job.weights, module.export_weights())
         yield Outcome(job.number, "done", metrics, seconds=time.monotonic() - begin)
         return
-    task = task_of(study)
+    task = task_of(study.task)
     history: list[float] = []
     status, why = "done", ""
     for epoch in train(module, task, job.recipe, seed=job.seed, device=study.device, checkpoint=job.checkpoint):

@@ -47,7 +47,7 @@ class Preflight:
 
 
 def violation(costs: Mapping[str, NDArray[np.float64]], limits: Mapping[str, float]) -> NDArray[np.float64]:
-    """How far codes are above their limits, (n,): the sum of the excesses as fractions of each limit, 0 where all hold."""
+    """How far codes are above their limits, (n,): the sum of excesses as fractions of each limit, 0 where all hold."""
     total = np.zeros(len(next(iter(costs.values()))))
     for name, limit in limits.items():
         total += np.maximum(costs[name] / limit - 1.0, 0.0)
@@ -67,7 +67,7 @@ def preflight(
     the best of it are improved decision by decision, so that a small feasible part is found if it can be reached.
     """
     codes, complete = _codes(cardinalities, generator)
-    known = np.array([code for code in (cheapest or {}).values()], dtype=np.int64).reshape(-1, len(cardinalities))
+    known = np.array(list((cheapest or {}).values()), dtype=np.int64).reshape(-1, len(cardinalities))
     everything = np.concatenate([np.zeros((1, len(cardinalities)), np.int64), known, codes])
     costs = evaluate(everything)
     first = 1 + len(known)

@@ -38,7 +38,7 @@ def digest(arrays: Arrays) -> str:
 def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
     """The arrays that `write_arrays` left at `path`; None if there are none or they are damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
         return None

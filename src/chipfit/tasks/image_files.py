@@ -141,7 +141,7 @@ def _archive_arrays(
     if not path.is_file():
         raise InvalidInput(f"{path}: no such file; give an .npz with the arrays jpeg, offsets, labels and classes")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in ("jpeg", "offsets", "labels", "classes")}
     except KeyError as error:
         raise InvalidInput(f"{path}: {error.args[0]}; needed are jpeg, offsets, labels and classes") from error

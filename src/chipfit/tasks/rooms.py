@@ -24,7 +24,7 @@ from chipfit.tasks.vision import ImageClassification
 
 CLASSES = ("no person", "person")
 MASK_CLASSES = ("background", "person", "furniture", "floor")
-SMALLEST_PERSON = 0.04
+SMALLEST_PERSON = 0.05
 """Share of the picture that must be visible of everybody in it, else no eye could tell."""
 ATTEMPTS = 8
 """So many drawings may hide somebody before one person is put in front of everything."""
@@ -174,7 +174,7 @@ def _draw_scene(canvas: Canvas, with_person: bool, in_front: bool, dice: Dice) -
 
 def _floor_spot(room: Room, dice: Dice) -> tuple[float, float]:
     side = room.canvas.side
-    depth = dice.uniform(0.1, 1) ** 0.8
+    depth = dice.uniform(0.2, 1) ** 0.75
     return side * dice.uniform(0.08, 0.92), room.bottom + (side * 1.12 - room.bottom) * depth
 
 

@@ -1,0 +1,172 @@
+"""Commands that look: targets, estimate, space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from chipfit.cli.output import cost_figures, figure, people, print_json, progress
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for programs.")]
+TargetName = Annotated[str, typer.Option("--target", "-t", help="A chip that chipfit knows, or a TOML file.")]
+Precision = Annotated[str | None, typer.Option(help="A precision of the target, such as int8 (default: its own).")]
+Shape = Annotated[str | None, typer.Option(help="Input shape for module:function models, such as 1,3,96,96.")]
+
+
+def targets(json: Json = False) -> None:
+    """The chips that chipfit knows, and where their figures come from."""
+    from chipfit.report import tables
+    from chipfit.targets import shipped_targets
+
+    known = shipped_targets()
+    if json:
+        print_json({"targets": [target.model_dump(mode="json") for target in known]})
+    else:
+        people().print(tables.targets(known))
+
+
+def input_shape(text: str | None) -> tuple[int, ...] | None:
+    """A shape from "1,3,96,96". Raises `InvalidInput` for anything else."""
+    from chipfit.errors import InvalidInput
+
+    if text is None:
+        return None
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InvalidInput(f"input shape {text!r}: write whole numbers like 1,3,96,96")
+    return shape
+
+
+def estimate(
+    model: Annotated[str, typer.Argument(help=".onnx file, module:function for PyTorch, or a name from the zoo.")],
+    target: TargetName,
+    precision: Precision = None,
+    estimator: Annotated[Path | None, typer.Option(help="An estimator file written by chipfit fit.")] = None,
+    shape: Shape = None,
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="All subgraphs, not only the slowest.")] = False,
+    json: Json = False,
+) -> None:
+    """Latency, energy, weights and peak memory of a network on a chip; where the time goes."""
+    from chipfit.nets.load import load
+    from chipfit.report import tables
+
+    network = load(model, input_shape=input_shape(shape))
+    used = _estimator(target, precision, estimator)
+    assessment = used.assess(network.graph)
+    if not json:
+        people().print(tables.estimate(model, assessment, used, per_layer=per_layer))
+        return
+    figures = cost_figures(assessment.costs, 0, used)
+    figures["peak_activation_bytes"]["tensors"] = [name for name, _ in assessment.peak.tensors]
+    print_json(
+        {
+            "model": model,
+            "target": used.target.name,
+            "precision": used.precision.name,
+            "chipfit": _version(),
+            **figures,
+            "unsupported": [
+                {"node": item.node, "operator": item.operator, "why": item.why, "remedy": item.remedy}
+                for item in assessment.unsupported
+            ],
+            "subgraphs": [_layer(layer) for layer in assessment.layers],
+        }
+    )
+
+
+def _layer(layer: Any) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "latency_s": figure(layer.latency_s, "predicted", spread=layer.spread_s),
+        "energy_j": figure(layer.energy_j, "modelled"),
+        "macs": layer.macs,
+        "weight_bytes": layer.weight_bytes,
+        "utilisation": layer.utilisation,
+        "bound": layer.bound,
+        "share": layer.share,
+        "in_range": layer.in_range,
+    }
+
+
+def _estimator(target: str, precision: str | None, file: Path | None) -> Any:
+    from chipfit.errors import InvalidInput
+    from chipfit.estimate.store import default_estimator, load_estimator
+    from chipfit.targets import load_target
+
+    chip = load_target(target)
+    if file is None:
+        return default_estimator(chip, precision, progress=progress(f"fitting an estimator for {chip.name}"))
+    loaded = load_estimator(file)
+    if loaded.target.digest != chip.digest:
+        raise InvalidInput(f"{file} was fitted for {loaded.target.name}, not for {chip.name}; fit one for this target")
+    return loaded
+
+
+def _version() -> str:
+    import chipfit
+
+    return chipfit.__version__
+
+
+def space(
+    model: Annotated[str, typer.Argument(help="A study file (.toml), or a model as in estimate.")],
+    target: Annotated[str | None, typer.Option("--target", "-t", help="A chip; a study file names its own.")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="COST=BOUND, such as latency=2ms; again for more.")] = None,
+    shape: Shape = None,
+    json: Json = False,
+) -> None:
+    """Before a search: the decisions, the size of the space, what its networks cost, which limits can be met."""
+    from chipfit.cli.runs import overrides
+    from chipfit.errors import InvalidInput
+    from chipfit.report import tables
+    from chipfit.run.problem import prepare
+    from chipfit.run.study import load_study, make_study
+
+    changes = overrides(limit or [], {"target": target})
+    if model.endswith(".toml"):
+        study = load_study(Path(model), changes)
+    else:
+        if target is None:
+            raise InvalidInput("space of a model needs --target; chipfit targets lists the chips")
+        opened = {"fuse": True, "depth_multiplier": True, "width": True}
+        limits = {key.removeprefix("limits."): text for key, text in changes.items() if key != "target"}
+        data = {"name": "space", "model": model, "target": target, "input_shape": input_shape(shape), "limits": limits}
+        study = make_study({**data, "space": opened}, "command line")
+    problem = prepare(study, progress("fitting an estimator"))
+    found = problem.preflight()
+    if not json:
+        people().print(tables.preflight(problem, found))
+        return
+    print_json(
+        {
+            "model": study.model,
+            "target": problem.estimator.target.name,
+            "decisions": [{"name": item.name, "options": list(item.options)} for item in problem.space.decisions],
+            "networks": found.size,
+            "sampled": found.sampled,
+            "costs": {
+                name: {
+                    "baseline": item.baseline,
+                    "minimum": item.minimum,
+                    "median": item.median,
+                    "maximum": item.maximum,
+                    "exact": item.exact,
+                    "cheapest": list(item.cheapest),
+                }
+                for name, item in found.ranges.items()
+            },
+            "limits": {
+                name: {"value": bound, "share": found.shares[name], "excess": found.excess.get(name, 0.0)}
+                for name, bound in problem.limits.items()
+            },
+            "share_within_limits": found.share,
+            "feasible": found.feasible is not None,
+        }
+    )
+    problem.require_satisfiable()

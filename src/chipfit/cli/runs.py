@@ -1,0 +1,228 @@
+"""Commands around a run: search, report, export."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chipfit.cli.inspect import Json
+from chipfit.cli.output import bar, figure, notices, people, print_json, progress
+
+if TYPE_CHECKING:
+    from chipfit.run.journal import Trial
+    from chipfit.run.stages import Event
+    from chipfit.run.study import Study
+    from chipfit.run.summary import Summary
+
+
+def overrides(limits: Sequence[str], options: Mapping[str, Any], settings: Sequence[str] = ()) -> dict[str, Any]:
+    """Study keys from command-line options; those that are None were not given. Raises `InvalidInput`."""
+    from chipfit.errors import InvalidInput
+
+    changes = {key: value for key, value in options.items() if value is not None}
+    for text in limits:
+        name, equals, bound = text.partition("=")
+        if not equals:
+            raise InvalidInput(f"--limit {text!r}: write COST=BOUND, such as latency=2ms")
+        changes[f"limits.{name.strip()}"] = float(bound) if name.startswith("accuracy") else bound.strip()
+    for text in settings:
+        changes |= _setting(text)
+    return changes
+
+
+def _setting(text: str) -> dict[str, Any]:
+    """One --set KEY=VALUE; the value is read as TOML, and as plain text where it is none."""
+    import tomllib
+
+    from chipfit.errors import InvalidInput
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInput(f"--set {text!r}: write KEY=VALUE, such as search.trials=4")
+    try:
+        return {key.strip(): tomllib.loads(f"value = {value}")["value"]}
+    except tomllib.TOMLDecodeError:
+        return {key.strip(): value.strip()}
+
+
+def search(
+    study: Annotated[Path, typer.Argument(help="The study: model, target, data, limits (TOML).")],
+    out: Annotated[Path | None, typer.Option(help="The run directory (default: runs/NAME).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the study's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Other data: rooms, folder:DIR, npz:FILE, module:NAME.")] = None,
+    target: Annotated[str | None, typer.Option("--target", "-t", help="Another chip.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that train side by side.")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="COST=BOUND, such as latency=2ms; again for more.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any key of the study: KEY=VALUE.")] = None,
+    json: Json = False,
+) -> None:
+    """The main job: find faster or smaller networks within the limits. The same command again resumes it."""
+    from chipfit.report.page import write_page
+    from chipfit.report.tables import comparison
+    from chipfit.run.launch import launch
+    from chipfit.run.problem import prepare
+    from chipfit.run.study import load_study
+    from chipfit.run.summary import summarise
+
+    options = {"seed": seed, "task.data": data, "target": target, "workers": workers}
+    loaded = load_study(study, overrides(limit or [], options, set_ or []))
+    directory = out or Path("runs") / loaded.name
+    _announce(loaded, directory)
+    begin = time.monotonic()
+    try:
+        _follow(launch(loaded, directory, progress("preparing")), loaded)
+    except KeyboardInterrupt:
+        notices().print(f"chipfit: interrupted; {directory} is safe, the same command goes on from there", style="bold")
+        sys.exit(130)
+    summary = summarise(directory)
+    page = directory / "report.html"
+    write_page(summary, prepare(loaded, progress("preparing")), page)
+    if json:
+        print_json(as_json(summary))
+        return
+    people().print(comparison(summary))
+    people().print(
+        f"  {len(summary.trials)} trainings, {summary.seconds / 60:.1f} worker minutes "
+        f"({(time.monotonic() - begin) / 60:.1f} minutes now)\n"
+        f"  report: {page}\n"
+        f"  next:   chipfit export {directory} --trial {_best(summary)} --format onnx",
+        highlight=False,
+    )
+
+
+def _best(summary: Summary) -> str:
+    """The row to hand over first: the fastest that holds all limits."""
+    held = [row for row in summary.rows if row.holds and row.trial is not None]
+    best = min(held, key=lambda row: row.trial.costs["latency"] if row.trial else 0.0)
+    return best.name.split()[0]
+
+
+def _announce(study: Study, directory: Path) -> None:
+    notices().print(
+        f"[bold]{study.name}[/]: {study.model} on {study.target}, data {study.task.data}, "
+        f"variants {', '.join(study.rows)}, in {directory}",
+        highlight=False,
+    )
+
+
+def _follow(events: Iterable[Event], study: Study) -> None:
+    """Shows a run as it goes: one bar for the stage, one line for each trial."""
+    from chipfit.run.journal import Trial
+    from chipfit.run.stages import Stage
+    from chipfit.run.workers import Progress
+
+    with bar() as shown:
+        stage = None
+        done: dict[int, float] = {}
+        for event in events:
+            if isinstance(event, Stage):
+                if stage is not None:
+                    shown.remove_task(stage)
+                label = f"{event.name} {event.variant}".strip()
+                stage, done = shown.add_task(label, total=event.trainings), {}
+            elif isinstance(event, Progress):
+                done[event.number] = min(0.99, event.done / max(1, event.total))
+            elif isinstance(event, Trial):
+                if event.number not in done or done[event.number] < 1:
+                    shown.console.print(_line(event), highlight=False)
+                done[event.number] = 1.0
+            if stage is not None:
+                shown.update(stage, completed=sum(done.values()))
+
+
+def _line(trial: Trial) -> str:
+    from chipfit.run.problem import amount
+
+    cost = amount("latency", trial.costs["latency"]) if "latency" in trial.costs else ""
+    if trial.status == "failed":
+        return f"  {trial.number:4d} {trial.stage:9s} {cost:>9}  failed: {trial.why}"
+    mark = " stopped early" if trial.status == "stopped" else ""
+    accuracy = 100 * trial.metrics.get("accuracy", float("nan"))
+    return f"  {trial.number:4d} {trial.stage:9s} {cost:>9}  {accuracy:5.1f} % on validation{mark}"
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """A run as programs read it; every figure with its source."""
+    return {
+        "name": summary.study.name,
+        "finished": summary.finished,
+        "provenance": dict(summary.provenance),
+        "rows": [
+            {"name": row.name, "holds": row.holds, "note": row.note, **(_trial_json(row.trial) if row.trial else {})}
+            for row in summary.rows
+        ],
+        "trials": [_trial_json(trial) for trial in summary.trials],
+    }
+
+
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    sources = {"latency": "predicted", "energy": "modelled"}
+    costs = {
+        name: figure(value, sources.get(name, "counted"), spread=trial.costs.get(f"{name}_spread"))
+        for name, value in trial.costs.items()
+        if not name.endswith("_spread")
+    }
+    metrics = {name: figure(value, "measured") for name, value in trial.metrics.items()}
+    return {
+        "trial": trial.number,
+        "stage": trial.stage,
+        "code": list(trial.code),
+        "status": trial.status,
+        "why": trial.why,
+        "costs": costs,
+        "metrics": metrics,
+        "seconds": trial.seconds,
+    }
+
+
+def report(
+    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    json: Json = False,
+) -> None:
+    """The table, the pictures and one self-contained HTML page of a run, finished or not."""
+    from chipfit.report.page import write_page
+    from chipfit.report.tables import comparison
+    from chipfit.run.problem import prepare
+    from chipfit.run.summary import summarise
+
+    summary = summarise(directory)
+    if json:
+        print_json(as_json(summary))
+        return
+    page = directory / "report.html"
+    write_page(summary, prepare(summary.study, progress("preparing")), page)
+    people().print(comparison(summary))
+    people().print(f"  report: {page}", highlight=False)
+
+
+def export(
+    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    trial: Annotated[str, typer.Option(help="A trial number, or a row of the table (baseline, V1, ...).")],
+    format: Annotated[str, typer.Option(help="onnx, or torch (plain code and weights).")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="Where to write (default: in the run directory).")] = None,
+    json: Json = False,
+) -> None:
+    """Hands over a plain model that needs nothing of chipfit to run, and checks the written file."""
+    from chipfit.run.export import export as write
+    from chipfit.run.problem import amount
+    from chipfit.run.summary import summarise
+
+    summary = summarise(directory)
+    number = summary.named(trial).number
+    default = directory / (f"trial{number:04d}.onnx" if format == "onnx" else f"trial{number:04d}")
+    written = write(summary, trial, format, out or default)
+    if json:
+        costs = {name: figure(value, "predicted") for name, value in written.costs.items()}
+        print_json({"path": str(written.path), "trial": number, "costs": costs})
+        return
+    people().print(
+        f"  wrote {written.path}\n  read back and estimated anew: latency {amount('latency', written.costs['latency'])} "
+        f"(promised {amount('latency', written.promised['latency'])}), weights "
+        f"{amount('weights', written.costs['weights'])}, peak memory {amount('peak_memory', written.costs['peak_memory'])}",
+        highlight=False,
+    )

@@ -1,0 +1,234 @@
+"""The estimator: latency, energy and memory of networks from a fitted regression; no hardware, no compiler, no run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chipfit.errors import InvalidGraph
+from chipfit.estimate.accumulate import Costs, CostTables, along, counted, network_spread, runs, tabulate
+from chipfit.estimate.features import Floats, Rows
+from chipfit.estimate.regress import BOUNDS, Prediction, Regression
+from chipfit.graph.graph import Graph
+from chipfit.graph.memory import peak
+from chipfit.graph.ops import Opaque
+from chipfit.graph.shapes import product
+from chipfit.graph.subgraphs import Subgraph, cut
+from chipfit.graph.values import Shape, TableTooLarge
+from chipfit.measure.measurement import Source
+from chipfit.targets.target import Precision, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Relative errors of predicted latencies on `count` held-out items, as fractions; `spearman` is their rank
+    correlation and `coverage` the share that lies within the predicted spread (0.68 is honest)."""
+
+    count: int
+    median: float
+    p99: float
+    largest: float
+    spearman: float
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What an estimator was trained on and how far off it is.
+
+    `source` is the tool that measured, `fitted` the day of the fit. `counts` and `subgraph_errors` go by workload
+    kind; the errors are of held-out subgraphs and of `network_errors.count` whole networks that were never seen.
+    """
+
+    source: Source
+    fitted: str
+    seed: int
+    counts: Mapping[str, int]
+    subgraph_errors: Mapping[str, Errors]
+    network_errors: Errors
+
+    @property
+    def subgraphs(self) -> int:
+        """Subgraphs that were measured for training."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """One subgraph of a closed network.
+
+    `utilisation` is MACs by what the array could do in the time, `bound` what decides ("compute", "on_chip", "dram" or
+    "overhead"), `share` the part of the network's latency, `in_range` whether such shapes were measured.
+    """
+
+    name: str
+    kind: str
+    latency_s: float
+    spread_s: float
+    energy_j: float
+    macs: int
+    weight_bytes: int
+    out_shape: Shape
+    utilisation: float
+    bound: str
+    share: float
+    in_range: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A node that the target cannot run: the estimator's latency and energy are without it."""
+
+    node: str
+    operator: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True, eq=False)
+class Estimator:
+    """Predicts what networks cost on one target at one precision. Build it with `fit` or `load_estimator`.
+
+    `systematic` is the relative error that all rows of a network share, calibrated on held-out networks.
+    """
+
+    target: Target
+    precision_name: str
+    regression: Regression
+    systematic: float
+    provenance: Provenance
+
+    @cached_property
+    def precision(self) -> Precision:
+        """The number format that the predictions are for."""
+        return self.target.precision(self.precision_name)
+
+    @property
+    def peak_macs_per_second(self) -> float:
+        """Multiply-accumulates per second with every lane busy, at this precision."""
+        return self.target.lanes.macs_per_cycle * self.precision.throughput * self.target.clock_hz
+
+    def predict(self, rows: Rows) -> Prediction:
+        """Costs of single subgraphs, which the target must be able to run."""
+        return self.regression.predict(self.target, self.precision, rows)
+
+    def costs(self, graph: Graph, codes: NDArray[np.int64] | None = None) -> Costs:
+        """Costs of a closed graph (n = 1), or of `codes` (n, d) of an open one; for many codes `prepare` is faster.
+
+        Raises `InvalidGraph` for an open graph without codes and for codes that do not fit the decisions.
+        """
+        if codes is None:
+            return self._closed(graph)
+        return along(graph, np.asarray(codes), self.target, self.precision, self.predict, self.systematic)
+
+    def prepare(self, graph: Graph) -> SpaceCosts:
+        """The costs of a space, ready for millions of codes: one pass over the open graph."""
+        try:
+            return SpaceCosts(self, graph, self._tabulate(graph))
+        except TableTooLarge:
+            return SpaceCosts(self, graph, None)
+
+    def by_layer(self, graph: Graph) -> tuple[LayerCost, ...]:
+        """One row per subgraph of a closed graph in execution order, without what the target cannot run."""
+        _need_closed(graph)
+        found = self._run(cut(graph, self.target.fuses))
+        predicted = self.predict(Rows.of_workloads([subgraph.workload for subgraph in found]))
+        total = float(predicted.latency_s.sum())
+        return tuple(
+            self._layer(graph, subgraph, predicted, index, total) for index, subgraph in enumerate(found)
+        )
+
+    def unsupported(self, graph: Graph) -> tuple[Unsupported, ...]:
+        """Nodes that the target cannot run, under some code at least. Latency and energy are without them."""
+        found = cut(graph, self.target.fuses)
+        return tuple(
+            _unsupported(graph, subgraph, self.target)
+            for subgraph in found
+            if not runs(self.target, subgraph.workload.kind)
+        )
+
+    def _run(self, subgraphs: Sequence[Subgraph]) -> list[Subgraph]:
+        return [subgraph for subgraph in subgraphs if runs(self.target, subgraph.workload.kind)]
+
+    def _tabulate(self, graph: Graph) -> CostTables:
+        return tabulate(graph, self.target, self.precision, self.predict, self.systematic)
+
+    def _closed(self, graph: Graph) -> Costs:
+        _need_closed(graph)
+        subgraphs = cut(graph, self.target.fuses)
+        rows = Rows.of_workloads([subgraph.workload for subgraph in self._run(subgraphs)])
+        predicted = self.predict(rows)
+        stored = np.array([counted(self.precision, subgraph) for subgraph in subgraphs], dtype=np.int64).reshape(-1, 3)
+        weight_bytes, macs, parameters = stored.sum(axis=0)
+        latency_s, variance = predicted.latency_s.sum(), (predicted.spread_s**2).sum()
+        return Costs(
+            np.array([latency_s]),
+            network_spread(np.array([latency_s]), np.array([variance]), self.systematic),
+            np.array([predicted.energy_j.sum()]),
+            np.array([weight_bytes]),
+            np.array([self._peak_bytes(graph, subgraphs)]),
+            np.array([macs]),
+            np.array([parameters]),
+            np.array([predicted.in_range.all()]),
+        )
+
+    def _peak_bytes(self, graph: Graph, subgraphs: Sequence[Subgraph]) -> int:
+        bits = self.precision.activation_bits
+        return sum(-(-elements * bits // 8) for _, elements in peak(graph, subgraphs).tensors)
+
+    def _layer(self, graph: Graph, subgraph: Subgraph, rows: Prediction, index: int, total: float) -> LayerCost:
+        latency_s, load = float(rows.latency_s[index]), subgraph.workload
+        weight_bytes, macs, _ = counted(self.precision, subgraph)
+        return LayerCost(
+            name=subgraph.name,
+            kind=load.kind,
+            latency_s=latency_s,
+            spread_s=float(rows.spread_s[index]),
+            energy_j=float(rows.energy_j[index]),
+            macs=int(macs),  # type: ignore[arg-type]
+            weight_bytes=int(weight_bytes),  # type: ignore[arg-type]
+            out_shape=graph.shapes[subgraph.name],
+            utilisation=float(macs) / (latency_s * self.peak_macs_per_second),  # type: ignore[arg-type]
+            bound=BOUNDS[rows.bound[index]],
+            share=latency_s / total,
+            in_range=bool(rows.in_range[index]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceCosts:
+    """The costs of one space. `tables` is None where they would be too large: codes are then evaluated one by one."""
+
+    estimator: Estimator
+    graph: Graph
+    tables: CostTables | None = field(repr=False)
+
+    def at(self, codes: NDArray[np.int64]) -> Costs:
+        """Costs of `codes` (n, d) of option indices. Raises ValueError or `InvalidGraph` for codes that do not fit."""
+        return self.estimator.costs(self.graph, codes) if self.tables is None else self.tables.at(codes)
+
+    def latency_s(self, codes: NDArray[np.int64]) -> Floats:
+        """Latencies (n,) alone: one gather per table."""
+        return self.at(codes).latency_s if self.tables is None else self.tables.latency.at(codes)[:, 0]
+
+
+def _need_closed(graph: Graph) -> None:
+    if graph.decisions:
+        raise InvalidGraph(
+            f"the graph has {len(graph.decisions)} open decisions: give codes, or close it with graph.close(code)"
+        )
+
+
+def _unsupported(graph: Graph, subgraph: Subgraph, target: Target) -> Unsupported:
+    op, kind = graph.by_key[subgraph.name].op, subgraph.workload.kind
+    if isinstance(op, Opaque):
+        why, remedy = "chipfit does not know this operator", "replace it, or add the time that the host takes for it"
+        return Unsupported(subgraph.name, op.operator, why, remedy)
+    elements = product(graph.shapes[subgraph.name])
+    why = f"{target.name} cannot run {kind} workloads"
+    moved = f" ({elements} elements)" if isinstance(elements, int) else ""
+    return Unsupported(subgraph.name, type(op).__name__, why, f"replace it, or run it on the host{moved}")

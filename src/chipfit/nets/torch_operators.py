@@ -1,0 +1,439 @@
+"""PyTorch's operators (ATen) as nodes of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from chipfit.graph.ops import Activation, Concat, Elementwise, GlobalPool, MatMul, Resize, Softmax
+from chipfit.nets import draft as to
+from chipfit.nets.draft import Draft, Unrepresentable
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A tensor that is known only at run time: the key that gives it."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operator to be translated; tensors among its arguments are computed, or known already."""
+
+    draft: Draft
+    key: str
+    arguments: Mapping[str, Any]
+
+    def tensor(self, name: str) -> str:
+        """Key of a tensor; a known tensor or a number becomes a constant."""
+        return self.key_of(self.arguments[name], name)
+
+    def key_of(self, value: Any, name: str) -> str:
+        """Key of a tensor that is an entry of the argument `name`."""
+        if isinstance(value, Computed):
+            return value.key
+        if not isinstance(value, (torch.Tensor, int, float)):
+            raise Unrepresentable(f"{name}={value}")
+        array = as_array(value) if isinstance(value, torch.Tensor) else np.array(value, np.float32)
+        return self.draft.constant(f"{self.key}.{name}", array)
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """A tensor that is known. Raises `Unrepresentable` for one that is computed at run time."""
+        value = self.arguments[name]
+        if not isinstance(value, torch.Tensor):
+            raise Unrepresentable(f"{name} is not known before run time")
+        return as_array(value)
+
+    def optional(self, name: str) -> NDArray[np.float32] | None:
+        """A tensor that is known, or None where it is left out."""
+        return None if self.arguments[name] is None else self.array(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor that is computed."""
+        value = self.arguments[name]
+        return self.draft.shapes[value.key] if isinstance(value, Computed) else tuple(value.shape)
+
+    def ints(self, name: str, length: int = 0) -> list[int]:
+        """A list of whole numbers; a single one is repeated to `length`."""
+        value = self.arguments[name]
+        listed = [int(entry) for entry in (value if isinstance(value, Sequence) else [value])]
+        return listed * length if len(listed) == 1 and length else listed
+
+
+def as_array(value: torch.Tensor) -> NDArray[np.float32]:
+    """A tensor as float32, on this machine's memory."""
+    return value.detach().to("cpu", torch.float32).numpy()
+
+
+def _convolution(call: Call) -> str:
+    weight = call.array("weight")
+    axes = weight.ndim - 2
+    stride, dilation = call.ints("stride", axes), call.ints("dilation", axes)
+    if isinstance(call.arguments["padding"], str):
+        reach = [spread * (size - 1) for spread, size in zip(dilation, weight.shape[2:], strict=True)]
+        totals = reach if call.arguments["padding"] == "same" else [0] * axes
+        padding = [total // 2 for total in totals] + [total - total // 2 for total in totals]
+    else:
+        padding = call.ints("padding", axes) * 2
+    transposed = call.arguments.get("transposed", "output_padding" in call.arguments)
+    extra = call.ints("output_padding", axes) if transposed else None
+    bias, groups = call.optional("bias"), int(call.arguments["groups"])
+    return to.convolution(
+        call.draft, call.key, call.tensor("input"), weight, bias, stride, padding, dilation, groups, extra
+    )
+
+
+def _linear(call: Call) -> str:
+    return to.linear(call.draft, call.key, call.tensor("input"), call.array("weight"), call.optional("bias"))
+
+
+def _addmm(call: Call) -> str:
+    weight, bias = call.array("mat2").T, call.array("self")
+    if (call.arguments["alpha"], call.arguments["beta"]) != (1, 1) or bias.shape != weight.shape[:1]:
+        raise Unrepresentable("scaled, or with a bias per row")
+    return to.linear(call.draft, call.key, call.tensor("mat1"), weight, bias)
+
+
+def _matmul(second: str) -> Callable[[Call], str]:
+    def build(call: Call) -> str:
+        other = call.arguments[second]
+        if isinstance(other, torch.Tensor) and other.ndim == 2:
+            return to.linear(call.draft, call.key, call.tensor("self"), call.array(second).T, None)
+        if min(len(call.shape("self")), len(call.shape(second))) < 2:
+            raise Unrepresentable("a product with a vector")
+        return call.draft.add(call.key, MatMul(), [call.tensor("self"), call.tensor(second)])
+
+    return build
+
+
+def _batch_norm(call: Call) -> str:
+    if call.arguments.get("training"):
+        raise Unrepresentable("batch normalisation without running statistics")
+    weight, bias, eps = call.optional("weight"), call.optional("bias"), float(call.arguments["eps"])
+    mean, variance = call.array("running_mean"), call.array("running_var")
+    return to.batch_norm(call.draft, call.key, call.tensor("input"), weight, bias, mean, variance, eps)
+
+
+def _layer_norm(call: Call) -> str:
+    axes, eps = len(call.ints("normalized_shape")), float(call.arguments["eps"])
+    return to.layer_norm(
+        call.draft, call.key, call.tensor("input"), axes, call.optional("weight"), call.optional("bias"), eps
+    )
+
+
+def _activation(function: str) -> Callable[[Call], str]:
+    return lambda call: call.draft.add(call.key, Activation(function), [call.tensor(next(iter(call.arguments)))])
+
+
+def _gelu(call: Call) -> str:
+    function = "gelu" if call.arguments["approximate"] == "none" else "gelu_tanh"
+    return call.draft.add(call.key, Activation(function), [call.tensor("self")])
+
+
+def _leaky_relu(call: Call) -> str:
+    slope = float(call.arguments["negative_slope"])
+    return call.draft.add(call.key, Activation("leaky_relu", slope), [call.tensor("self")])
+
+
+def _prelu(call: Call) -> str:
+    return to.prelu(call.draft, call.key, call.tensor("self"), call.array("weight").reshape(-1, 1, 1))
+
+
+def _clamp(low: str | None, high: str | None) -> Callable[[Call], str]:
+    def build(call: Call) -> str:
+        bounds = [None if name is None else call.arguments[name] for name in (low, high)]
+        if any(not isinstance(bound, (int, float, type(None))) for bound in bounds):
+            raise Unrepresentable("limits that are tensors")
+        least, most = (None if bound is None else float(bound) for bound in bounds)
+        return to.clamp(call.draft, call.key, call.tensor("self"), least, most)
+
+    return build
+
+
+def _softmax(call: Call) -> str:
+    return call.draft.add(call.key, Softmax(int(call.arguments["dim"])), [call.tensor(next(iter(call.arguments)))])
+
+
+def _elementwise(function: str, swapped: bool = False) -> Callable[[Call], str]:
+    def build(call: Call) -> str:
+        if call.arguments.get("alpha", 1) != 1 or call.arguments.get("rounding_mode") is not None:
+            raise Unrepresentable("scaled or rounded")
+        pair = [call.tensor("self"), call.tensor("other")]
+        return call.draft.add(call.key, Elementwise(function), pair[::-1] if swapped else pair)
+
+    return build
+
+
+def _power(call: Call) -> str:
+    exponent = call.arguments.get("exponent", 2)
+    if not isinstance(exponent, (int, float)):
+        raise Unrepresentable("a power that is a tensor")
+    return to.power(call.draft, call.key, call.tensor("self"), float(exponent))
+
+
+def _pool(function: str, axes: int) -> Callable[[Call], str]:
+    def build(call: Call) -> str:
+        given = call.arguments
+        if given.get("divisor_override") is not None or set(call.ints("dilation") if "dilation" in given else [1]) != {1}:
+            raise Unrepresentable("dilation, or a divisor of its own")
+        kernel = call.ints("kernel_size", axes)
+        stride = call.ints("stride", axes) or kernel
+        padding = call.ints("padding", axes) * 2
+        counted = bool(given.get("count_include_pad", True))
+        ceil_mode = bool(given["ceil_mode"])
+        return to.pool(call.draft, call.key, call.tensor("self"), function, kernel, stride, padding, ceil_mode, counted)
+
+    return build
+
+
+def _adaptive_pool(function: str) -> Callable[[Call], str]:
+    def build(call: Call) -> str:
+        sizes, target = call.shape("self")[2:], call.ints("output_size")
+        if set(target) == {1}:
+            axes = range(2, 2 + len(sizes))
+            return to.reduce(call.draft, call.key, call.tensor("self"), axes, keep=True, function=function)
+        if any(size % wanted for size, wanted in zip(sizes, target, strict=True)):
+            raise Unrepresentable("windows of different sizes")
+        kernel = [size // wanted for size, wanted in zip(sizes, target, strict=True)]
+        none = [0] * 2 * len(sizes)
+        return to.pool(call.draft, call.key, call.tensor("self"), function, kernel, kernel, none, False, True)
+
+    return build
+
+
+def _with_indices(build: Callable[[Call], str]) -> Callable[[Call], list[str]]:
+    return lambda call: [build(call)]
+
+
+def _reduce(function: str) -> Callable[[Call], str]:
+    def build(call: Call) -> str:
+        axes = call.arguments.get("dim")
+        over = call.ints("dim") if axes is not None else []
+        keep = bool(call.arguments.get("keepdim", False))
+        return to.reduce(call.draft, call.key, call.tensor("self"), over, keep, function)
+
+    return build
+
+
+def _resize(mode: str) -> Callable[[Call], str]:
+    def build(call: Call) -> str:
+        given = call.arguments
+        align_corners = bool(given.get("align_corners", False))
+        if given["output_size"] is not None:
+            height, width = call.ints("output_size")
+            op = Resize(mode, size=(height, width), align_corners=align_corners)
+        else:
+            down, right = (float(factor) for factor in given["scale_factors"])
+            op = Resize(mode, scale=(down, right), align_corners=align_corners)
+        return call.draft.add(call.key, op, [call.tensor("input")])
+
+    return build
+
+
+def _pad(call: Call) -> str:
+    if call.arguments.get("mode", "constant") != "constant":
+        raise Unrepresentable(f"mode={call.arguments['mode']}")
+    pairs, rank = call.ints("pad"), len(call.shape("self"))
+    before, after = [0] * rank, [0] * rank
+    for position in range(len(pairs) // 2):
+        before[-1 - position], after[-1 - position] = pairs[2 * position : 2 * position + 2]
+    return to.pad(call.draft, call.key, call.tensor("self"), before, after, float(call.arguments["value"] or 0))
+
+
+def _view(target: str) -> Callable[[Call], str]:
+    return lambda call: to.reshape(call.draft, call.key, call.tensor("self"), call.ints(target))
+
+
+def _squeeze(call: Call) -> str:
+    shape = call.shape("self")
+    listed = call.ints("dim") if "dim" in call.arguments else list(range(len(shape)))
+    axes = {axis % len(shape) for axis in listed if shape[axis] == 1}
+    target = [size for axis, size in enumerate(shape) if axis not in axes]
+    return to.reshape(call.draft, call.key, call.tensor("self"), target)
+
+
+def _unsqueeze(call: Call) -> str:
+    shape = list(call.shape("self"))
+    axis = int(call.arguments["dim"]) % (len(shape) + 1)
+    return to.reshape(call.draft, call.key, call.tensor("self"), [*shape[:axis], 1, *shape[axis:]])
+
+
+def _permute(call: Call) -> str:
+    return to.transpose(call.draft, call.key, call.tensor("self"), call.ints("dims"))
+
+
+def _transpose(call: Call) -> str:
+    order = list(range(len(call.shape("self"))))
+    a, b = int(call.arguments["dim0"]), int(call.arguments["dim1"])
+    order[a], order[b] = order[b], order[a]
+    return to.transpose(call.draft, call.key, call.tensor("self"), order)
+
+
+def _expand(call: Call) -> str:
+    shape, target = call.shape("self"), call.ints("size")
+    wanted = [size if size != -1 else given for given, size in zip((*shape,), target[-len(shape) :], strict=False)]
+    if len(target) != len(shape) or tuple(wanted) != shape:
+        raise Unrepresentable(f"repetition to {target}")
+    return call.tensor("self")
+
+
+def _cat(call: Call) -> str:
+    tensors, axis = call.arguments["tensors"], int(call.arguments["dim"])
+    keys = [call.key_of(value, f"tensors.{index}") for index, value in enumerate(tensors)]
+    if axis % len(call.draft.shapes[keys[0]]) == 0:
+        raise Unrepresentable("along the batch")
+    return call.draft.add(call.key, Concat(axis), keys)
+
+
+def _split(call: Call) -> list[str]:
+    axis = int(call.arguments["dim"])
+    size = call.shape("self")[axis]
+    if "split_sizes" in call.arguments:
+        bounds = np.cumsum([0, *call.ints("split_sizes")]).tolist()
+    else:
+        bounds = [*range(0, size, int(call.arguments["split_size"])), size]
+    source = call.tensor("self")
+    return [
+        to.cut(call.draft, f"{call.key}.{index}", source, axis, start, stop)
+        for index, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+    ]
+
+
+def _slice(call: Call) -> str:
+    given, source, axis = call.arguments, call.tensor("self"), int(call.arguments["dim"])
+    size = call.shape("self")[axis]
+    start = 0 if given["start"] is None else int(given["start"])
+    stop = size if given["end"] is None else int(given["end"])
+    step = int(given["step"])
+    if slice(start, stop, step).indices(size) == (0, size, 1):
+        return source
+    return to.cut(call.draft, call.key, source, axis, start, stop, step)
+
+
+def _select(call: Call) -> str:
+    return to.select(
+        call.draft, call.key, call.tensor("self"), int(call.arguments["dim"]), int(call.arguments["index"])
+    )
+
+
+def _unbind(call: Call) -> list[str]:
+    axis = int(call.arguments["dim"])
+    count, source = call.shape("self")[axis], call.tensor("self")
+    return [to.select(call.draft, f"{call.key}.{index}", source, axis, index) for index in range(count)]
+
+
+def _pixel_shuffle(call: Call) -> str:
+    return to.depth_to_space(call.draft, call.key, call.tensor("self"), int(call.arguments["upscale_factor"]), True)
+
+
+def _attention(call: Call) -> str:
+    given, draft, key = call.arguments, call.draft, call.key
+    shape = call.shape("query")
+    if given["is_causal"] or given["enable_gqa"] or given["dropout_p"]:
+        raise Unrepresentable("causal or grouped attention")
+    keys = call.tensor("key")
+    order = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
+    turned = to.transpose(draft, f"{key}.transpose", keys, order)
+    product = draft.add(f"{key}.scores", MatMul(), [call.tensor("query"), turned])
+    factor = shape[-1] ** -0.5 if given["scale"] is None else float(given["scale"])
+    scale = draft.constant(f"{key}.scale", np.array(factor, np.float32))
+    scores = draft.add(f"{key}.scaled", Elementwise("mul"), [product, scale])
+    if given["attn_mask"] is not None:
+        mask = given["attn_mask"]
+        if isinstance(mask, torch.Tensor) and mask.dtype == torch.bool:
+            raise Unrepresentable("a mask of true and false")
+        scores = draft.add(f"{key}.masked", Elementwise("add"), [scores, call.tensor("attn_mask")])
+    share = draft.add(f"{key}.softmax", Softmax(-1), [scores])
+    return draft.add(key, MatMul(), [share, call.tensor("value")])
+
+
+def _same(call: Call) -> str:
+    return call.tensor(next(iter(call.arguments)))
+
+
+def _to(call: Call) -> str:
+    kind = call.arguments.get("dtype")
+    if kind is not None and not kind.is_floating_point:
+        raise Unrepresentable("a cast to whole numbers")
+    return call.tensor("self")
+
+
+OPERATORS: Mapping[str, Callable[[Call], str | list[str]]] = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "convolution"), _convolution),
+    "linear": _linear,
+    "addmm": _addmm,
+    "mm": _matmul("mat2"),
+    "bmm": _matmul("mat2"),
+    "matmul": _matmul("other"),
+    "batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _with_indices(_batch_norm),
+    "layer_norm": _layer_norm,
+    "native_layer_norm": _with_indices(_layer_norm),
+    "relu": _activation("relu"),
+    "relu6": _activation("relu6"),
+    "hardswish": _activation("hard_swish"),
+    "hardsigmoid": _activation("hard_sigmoid"),
+    "silu": _activation("silu"),
+    "sigmoid": _activation("sigmoid"),
+    "tanh": _activation("tanh"),
+    "exp": _activation("exp"),
+    "sqrt": _activation("sqrt"),
+    "abs": _activation("abs"),
+    "neg": _activation("neg"),
+    "gelu": _gelu,
+    "leaky_relu": _leaky_relu,
+    "prelu": _prelu,
+    "_prelu_kernel": _prelu,
+    "hardtanh": _clamp("min_val", "max_val"),
+    "clamp": _clamp("min", "max"),
+    "clamp_min": _clamp("min", None),
+    "clamp_max": _clamp(None, "max"),
+    "softmax": _softmax,
+    "_softmax": _softmax,
+    "add": _elementwise("add"),
+    "sub": _elementwise("sub"),
+    "rsub": _elementwise("sub", swapped=True),
+    "mul": _elementwise("mul"),
+    "div": _elementwise("div"),
+    "maximum": _elementwise("max"),
+    "minimum": _elementwise("min"),
+    "pow": _power,
+    "square": _power,
+    "max_pool1d": _pool("max", 1),
+    "max_pool2d": _pool("max", 2),
+    "avg_pool1d": _pool("average", 1),
+    "avg_pool2d": _pool("average", 2),
+    "adaptive_avg_pool1d": _adaptive_pool("average"),
+    "adaptive_avg_pool2d": _adaptive_pool("average"),
+    "adaptive_max_pool2d": _with_indices(_adaptive_pool("max")),
+    "mean": _reduce("average"),
+    "amax": _reduce("max"),
+    "upsample_nearest2d": _resize("nearest"),
+    "upsample_bilinear2d": _resize("bilinear"),
+    "pad": _pad,
+    "constant_pad_nd": _pad,
+    **dict.fromkeys(("view", "_unsafe_view"), _view("size")),
+    "reshape": _view("shape"),
+    "squeeze": _squeeze,
+    "unsqueeze": _unsqueeze,
+    "permute": _permute,
+    "transpose": _transpose,
+    "expand": _expand,
+    "cat": _cat,
+    "split": _split,
+    "split_with_sizes": _split,
+    "slice": _slice,
+    "select": _select,
+    "unbind": _unbind,
+    "pixel_shuffle": _pixel_shuffle,
+    "scaled_dot_product_attention": _attention,
+    **dict.fromkeys(("clone", "contiguous", "dropout", "alias", "detach", "lift_fresh_copy"), _same),
+    **dict.fromkeys(("to", "_to_copy"), _to),
+}
+"""How each operator is said in a graph, by its name without overload. One that is missing becomes an `Opaque`."""

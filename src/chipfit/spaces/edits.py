@@ -1,0 +1,72 @@
+"""All edits by the short names of study files, and the one order in which they are applied together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from chipfit.errors import InvalidInput
+from chipfit.graph.graph import Graph
+from chipfit.spaces.sizes import open_depth_multiplier, open_input_size, open_widths
+from chipfit.spaces.structure import (
+    fuse_inverted_bottlenecks,
+    inverted_bottlenecks,
+    open_kernels,
+    open_repeats,
+    standard_convolutions,
+)
+
+__all__ = [
+    "SPACE_EDITS",
+    "fuse_inverted_bottlenecks",
+    "inverted_bottlenecks",
+    "open_depth_multiplier",
+    "open_input_size",
+    "open_kernels",
+    "open_repeats",
+    "open_space",
+    "open_widths",
+    "standard_convolutions",
+]
+
+SPACE_EDITS: Mapping[str, Callable[..., Graph]] = {
+    "fuse": fuse_inverted_bottlenecks,
+    "standard": standard_convolutions,
+    "kernel": open_kernels,
+    "repeats": open_repeats,
+    "width": open_widths,
+    "depth_multiplier": open_depth_multiplier,
+    "input_size": open_input_size,
+}
+"""Edits by the names of study files, in the order in which `open_space` applies them: structure before sizes, so that
+widths take in what structure adds, and the depth multiplier last of the widths, so that it scales what they chose."""
+
+
+def open_space(graph: Graph, decisions: Mapping[str, object]) -> Graph:
+    """The space that several edits open, applied in the order of `SPACE_EDITS` whatever the order of `decisions`.
+
+    The options of an edit are True for its defaults, a list for its first option (`kernel = [3, 5]`), or a table of
+    its arguments (`width = {factors = [1.0, 0.5], divisor = 16}`). Raises `InvalidInput` for an unknown edit, options
+    that do not fit it, and what the edits themselves raise.
+    """
+    if unknown := [name for name in decisions if name not in SPACE_EDITS]:
+        raise InvalidInput(f"space: there is no edit {unknown[0]!r}; known are {', '.join(SPACE_EDITS)}")
+    for name, edit in SPACE_EDITS.items():
+        if name in decisions:
+            graph = _apply(graph, name, edit, decisions[name])
+    return graph
+
+
+def _apply(graph: Graph, name: str, edit: Callable[..., Graph], options: object) -> Graph:
+    checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(edit)
+    try:
+        if options is True:
+            return checked(graph)
+        if isinstance(options, Mapping):
+            return checked(graph, **options)
+        return checked(graph, options)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise InvalidInput(f"space: {name} = {options!r}: {fault['msg']} ({where})") from None

@@ -1,0 +1,61 @@
+"""Short names of tasks."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from chipfit.errors import InvalidInput
+from chipfit.tasks.open import open_task
+
+MODULE = """
+from pathlib import Path
+from chipfit.tasks.rooms import rooms
+
+number = 3
+
+def small():
+    return rooms(train=2, validation=1, test=1, size=32, cache=Path({cache!r}))
+
+ready = small()
+
+def nothing():
+    return None
+"""
+
+
+def test_rooms_with_counts_size_and_seed(tmp_path: Path) -> None:
+    task = open_task("rooms", size=32, seed=1, train=3, validation=2, test=1, cache=tmp_path)
+    assert task.sizes == {"train": 3, "validation": 2, "test": 1}
+    assert task.input_shape == (3, 32, 32)
+    other = open_task("rooms", size=32, seed=2, train=3, validation=2, test=1, cache=tmp_path)
+    assert task.fingerprint != other.fingerprint
+
+
+def test_a_users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "users_task.py").write_text(MODULE.format(cache=str(tmp_path)))
+    (tmp_path / "broken_task.py").write_text("import no_such_library\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert open_task("users_task:small").fingerprint == open_task("users_task:ready").fingerprint
+        for spec, words in (
+            ("users_task:absent", "has no absent"),
+            ("users_task:number", "a int is not a task"),
+            ("users_task:nothing", "a NoneType is not a task"),
+            ("broken_task:small", "no_such_library"),
+            ("no_such_module:small", "cannot import no_such_module"),
+        ):
+            with pytest.raises(InvalidInput, match=words):
+                open_task(spec)
+        for options in ({"size": 64}, {"train": 5}, {"seed": 1}):
+            with pytest.raises(InvalidInput, match="leave them out"):
+                open_task("users_task:small", **options)
+    finally:
+        sys.modules.pop("users_task", None)
+
+
+@pytest.mark.parametrize("spec", ["", "room", "rooms:", ":x", "folder:", "npz:", "folder:/no/such", "npz:/no/such"])
+def test_bad_names_are_refused_in_one_line(spec: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        open_task(spec)
+    assert "\n" not in str(caught.value)
