@@ -82,9 +82,7 @@ class _Drawing:
 
     def made(self, op: Op, source: _Tensor, channels: Value | None = None, level: int | None = None) -> _Tensor:
         key = self.node(op, source.key)
-        return _Tensor(
-            key, source.channels if channels is None else channels, source.level if level is None else level
-        )
+        return _Tensor(key, source.channels if channels is None else channels, source.level if level is None else level)
 
     def followed(self, tensor: _Tensor) -> _Tensor:
         """The tensor after any batch normalisation and activations."""
@@ -114,8 +112,7 @@ class _Drawing:
         fitting = [
             tensor
             for tensor in self.tensors
-            if like is None
-            or (tensor.level == like.level and (not same_channels or tensor.channels == like.channels))
+            if like is None or (tensor.level == like.level and (not same_channels or tensor.channels == like.channels))
         ]
         return self.draw(st.sampled_from(fitting[-4:]))
 

@@ -31,7 +31,13 @@ from tests.graph.strategies import codes_of, spaces
 
 EVERYTHING = {kind: frozenset(FOLLOWERS) for kind in WORKLOAD_KINDS}
 CONVOLUTIONS = {"conv": frozenset(FOLLOWERS), "depthwise": frozenset({"batch_norm", "activation"})}
-MAPPINGS = [{}, FOLDED, CONVOLUTIONS, {"conv": frozenset({"add"}), "elementwise": frozenset({"activation"})}, EVERYTHING]
+MAPPINGS = [
+    {},
+    FOLDED,
+    CONVOLUTIONS,
+    {"conv": frozenset({"add"}), "elementwise": frozenset({"activation"})},
+    EVERYTHING,
+]
 
 X = Input("x", (1, 8, 8, 8))
 
@@ -164,7 +170,9 @@ def test_batch_normalisation_folds_only_before_the_activation() -> None:
     assert found[0].workload.biases == 0
 
 
-@pytest.mark.parametrize(("functions", "level"), [(("relu",), 1), (("silu",), 2), (("silu", "relu"), 2), (("relu", "silu"), 2)])
+@pytest.mark.parametrize(
+    ("functions", "level"), [(("relu",), 1), (("silu",), 2), (("silu", "relu"), 2), (("relu", "silu"), 2)]
+)
 def test_the_costliest_activation_counts(functions: tuple[str, ...], level: int) -> None:
     keys = ["c", *(f"a{i}" for i in range(len(functions)))]
     chain = [node(keys[i + 1], Activation(name), keys[i]) for i, name in enumerate(functions)]

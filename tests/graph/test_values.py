@@ -14,9 +14,7 @@ from chipfit.graph.ops import Conv2d
 from chipfit.graph.values import CANDIDATE, Choice, Decision, TableTooLarge, Value, bind, choose
 
 LENGTHS = {"a": 2, "b": 3, "c": 2}
-CODES = [
-    dict(zip(LENGTHS, code, strict=True)) for code in itertools.product(*(range(n) for n in LENGTHS.values()))
-]
+CODES = [dict(zip(LENGTHS, code, strict=True)) for code in itertools.product(*(range(n) for n in LENGTHS.values()))]
 
 
 @st.composite

@@ -19,6 +19,7 @@ from chipfit.graph.graph import Graph
 from chipfit.graph.memory import liveness
 from chipfit.graph.subgraphs import WORKLOAD_FIELDS, Subgraph, cut
 from chipfit.graph.tables import TableMax, TableSum
+from chipfit.graph.totals import parameters
 from chipfit.graph.values import Choice, TableTooLarge, Value, ceil_div, table, where
 from chipfit.targets.target import Precision, Target
 
@@ -36,9 +37,9 @@ class Costs:
     """Costs of n networks, every field an (n,) array.
 
     `latency_s` and `energy_j` are predicted, without what the target cannot run (`Estimator.unsupported`); `spread_s`
-    is one standard deviation of the latency. The rest is counted: `weight_bytes` weights and biases as stored,
-    `peak_bytes` activations by liveness, `parameters` weights and biases with batch normalisation folded. `in_range`
-    is False where a subgraph lies outside what the estimator was trained on.
+    is one standard deviation of the latency. The rest is counted: `weight_bytes` weights and biases as the chip stores
+    them, with batch normalisation folded, `peak_bytes` activations by liveness, `parameters` as `graph.totals` counts
+    them. `in_range` is False where a subgraph lies outside what the estimator was trained on.
     """
 
     latency_s: Floats
@@ -64,7 +65,7 @@ QUANTITIES: Mapping[str, tuple[str, int]] = {
     "energy_j": ("predicted", 1),
     "weight_bytes": ("counted", 0),
     "macs": ("counted", 1),
-    "parameters": ("counted", 2),
+    "parameters": ("parameters", 0),
 }
 """Quantities that are sums of tables, with the sum and the column that hold them."""
 
@@ -72,11 +73,12 @@ QUANTITIES: Mapping[str, tuple[str, int]] = {
 @dataclass(frozen=True, slots=True, eq=False)
 class CostTables:
     """A space's costs as tables: `latency` (seconds), `predicted` (variance, energy, rows out of range), `counted`
-    (weight bytes, MACs, parameters) and `peak` (bytes). `systematic` is the relative spread that networks share."""
+    (weight bytes, MACs), `parameters` and `peak` (bytes); `systematic` is the relative error that rows share."""
 
     latency: TableSum
     predicted: TableSum
     counted: TableSum
+    parameters: TableSum
     peak: TableMax
     systematic: float
 
@@ -84,7 +86,7 @@ class CostTables:
         """Costs of `codes` (n, d) of option indices."""
         latency_s, peak_bytes = self.latency.at(codes)[:, 0], self.peak.at(codes)
         variance, energy_j, outside = self.predicted.at(codes).T
-        weight_bytes, macs, parameters = np.rint(self.counted.at(codes)).astype(np.int64).T
+        weight_bytes, macs = np.rint(self.counted.at(codes)).astype(np.int64).T
         return Costs(
             latency_s,
             network_spread(latency_s, variance, self.systematic),
@@ -92,7 +94,7 @@ class CostTables:
             weight_bytes,
             np.rint(peak_bytes).astype(np.int64),
             macs,
-            parameters,
+            np.rint(self.parameters.at(codes)[:, 0]).astype(np.int64),
             outside < 0.5,
         )
 
@@ -139,7 +141,8 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
     return CostTables(
         TableSum.of([(term[0],) for term in terms], graph.decisions),
         TableSum.of([term[1:] for term in terms], graph.decisions, 3),
-        TableSum.of([counted(precision, subgraph) for subgraph in subgraphs], graph.decisions, 3),
+        TableSum.of([counted(precision, subgraph) for subgraph in subgraphs], graph.decisions, 2),
+        parameters(graph),
         TableMax.of(_peaks(graph, subgraphs, precision.activation_bits), graph.decisions),
         systematic,
     )
@@ -163,12 +166,11 @@ def along(
     return joined(parts)
 
 
-def counted(precision: Precision, subgraph: Subgraph) -> tuple[Value, Value, Value]:
-    """Weight bytes, MACs and parameters of a subgraph, zero where it is absent."""
+def counted(precision: Precision, subgraph: Subgraph) -> tuple[Value, Value]:
+    """Weight bytes and MACs of a subgraph, zero where it is absent."""
     load = subgraph.workload
     stored = ceil_div(load.parameters * precision.weight_bits, 8) + ceil_div(load.biases * precision.bias_bits, 8)
-    amounts = (stored, load.macs, load.parameters + load.biases)
-    return tuple(where(subgraph.presence, amount, 0) for amount in amounts)  # type: ignore[return-value]
+    return where(subgraph.presence, stored, 0), where(subgraph.presence, load.macs, 0)
 
 
 def _peaks(graph: Graph, subgraphs: Sequence[Subgraph], bits: int) -> list[list[Value]]:

@@ -18,9 +18,14 @@ from chipfit.graph.memory import peak
 from chipfit.graph.ops import Opaque
 from chipfit.graph.shapes import product
 from chipfit.graph.subgraphs import Subgraph, cut
+from chipfit.graph.totals import count_parameters
 from chipfit.graph.values import Shape, TableTooLarge
 from chipfit.measure.measurement import Source
+from chipfit.search.exact import Minimum, Table, minimum
 from chipfit.targets.target import Precision, Target
+
+SEARCHED = 4096
+"""Codes among which the cheapest is looked for where a space has no tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +167,8 @@ class Estimator:
         subgraphs = cut(graph, self.target.fuses)
         rows = Rows.of_workloads([subgraph.workload for subgraph in self._run(subgraphs)])
         predicted = self.predict(rows)
-        stored = np.array([counted(self.precision, subgraph) for subgraph in subgraphs], dtype=np.int64).reshape(-1, 3)
-        weight_bytes, macs, parameters = stored.sum(axis=0)
+        stored = np.array([counted(self.precision, subgraph) for subgraph in subgraphs], dtype=np.int64).reshape(-1, 2)
+        weight_bytes, macs = stored.sum(axis=0)
         latency_s, variance = predicted.latency_s.sum(), (predicted.spread_s**2).sum()
         return Costs(
             np.array([latency_s]),
@@ -172,7 +177,7 @@ class Estimator:
             np.array([weight_bytes]),
             np.array([self._peak_bytes(graph, subgraphs)]),
             np.array([macs]),
-            np.array([parameters]),
+            np.array([count_parameters(graph)]),
             np.array([predicted.in_range.all()]),
         )
 
@@ -182,7 +187,7 @@ class Estimator:
 
     def _layer(self, graph: Graph, subgraph: Subgraph, rows: Prediction, index: int, total: float) -> LayerCost:
         latency_s, load = float(rows.latency_s[index]), subgraph.workload
-        weight_bytes, macs, _ = counted(self.precision, subgraph)
+        weight_bytes, macs = counted(self.precision, subgraph)
         return LayerCost(
             name=subgraph.name,
             kind=load.kind,
@@ -214,6 +219,16 @@ class SpaceCosts:
     def latency_s(self, codes: NDArray[np.int64]) -> Floats:
         """Latencies (n,) alone: one gather per table."""
         return self.at(codes).latency_s if self.tables is None else self.tables.latency.at(codes)[:, 0]
+
+    def minimum(self, quantity: str) -> Minimum:
+        """The cheapest network in one of `accumulate.QUANTITIES`: exact from the tables, else of a seeded sample."""
+        cardinalities = self.graph.cardinalities
+        if self.tables is not None:
+            return minimum([Table(axes, values) for axes, values in self.tables.tables(quantity)], cardinalities)
+        codes = np.random.default_rng(0).integers(0, cardinalities, size=(SEARCHED, len(cardinalities)))
+        values = getattr(self.at(codes), quantity)
+        best = int(values.argmin())
+        return Minimum(float(values[best]), codes[best], exact=False, bound=0.0)
 
 
 def _need_closed(graph: Graph) -> None:

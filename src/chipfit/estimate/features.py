@@ -117,6 +117,12 @@ class Physics:
     footprint: Floats
     buffer: Floats
 
+    def take(self, index: NDArray[np.int64]) -> Physics:
+        """The rows at `index`."""
+        return Physics(
+            self.terms[index], self.energy_terms[index], self.fill[index], self.footprint[index], self.buffer[index]
+        )
+
 
 def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
     """The terms of n rows on a target. No loop over rows, nothing but the target's figures."""
@@ -145,35 +151,31 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         ],
         axis=1,
     )
-    macs, energy = rows["macs"], target.energy
-    busy = np.maximum(work, lookup)
+    moved = np.stack([inputs + output + weights, reread, weights, excess, reload], axis=1)
+    energy_terms = _energy_terms(target, precision, rows, np.maximum(work, lookup), moved)
+    return Physics(terms, energy_terms, fill, footprint, buffer)
+
+
+def _energy_terms(target: Target, precision: Precision, rows: Rows, busy: Floats, moved: Floats) -> Floats:
+    """The energy terms from the cycles that the array is kept busy and the bytes `moved` (n, 5)."""
+    macs = rows["macs"]
     idle = np.where(macs > 0, busy * target.lanes.macs_per_cycle - macs / precision.throughput, 0)
-    amounts = np.stack(
-        [
-            np.where(macs > 0, macs / precision.throughput, rows["out_elements"]),
-            np.maximum(idle, 0),
-            inputs + output + weights,
-            reread,
-            weights,
-            excess,
-            reload,
-            np.ones(len(rows)),
-        ],
-        axis=1,
-    )
-    on_chip, dram = energy.on_chip_byte_j, energy.dram_byte_j
-    figures = np.array([energy.mac_j, energy.idle_mac_j, on_chip, on_chip, dram, dram, dram, energy.static_w])
+    operations = np.where(macs > 0, macs / precision.throughput, rows["out_elements"])
+    amounts = np.column_stack([operations, np.maximum(idle, 0), moved, np.ones(len(rows))])
+    figures = _energy_figures(target)
     # A measured energy may need a term that the description leaves at zero: a nominal figure stands in.
-    scaled = amounts * np.where(figures > 0, figures, _NEVER_ZERO_JOULE)
-    return Physics(terms, scaled, fill, footprint, buffer)
+    return amounts * np.where(figures > 0, figures, _NEVER_ZERO_JOULE)
+
+
+def _energy_figures(target: Target) -> Floats:
+    energy = target.energy
+    on_chip, dram = energy.on_chip_byte_j, energy.dram_byte_j
+    return np.array([energy.mac_j, energy.idle_mac_j, on_chip, on_chip, dram, dram, dram, energy.static_w])
 
 
 def described_energy(target: Target) -> Floats:
     """Coefficients of `ENERGY_TERMS` that the description itself stands for: 1, or 0 where its figure is 0."""
-    energy = target.energy
-    on_chip, dram = energy.on_chip_byte_j, energy.dram_byte_j
-    figures = [energy.mac_j, energy.idle_mac_j, on_chip, on_chip, dram, dram, dram, energy.static_w]
-    return (np.array(figures) > 0).astype(np.float64)
+    return (_energy_figures(target) > 0).astype(np.float64)
 
 
 def _work(target: Target, precision: Precision, rows: Rows) -> tuple[Floats, Floats, Floats]:

@@ -122,7 +122,7 @@ def regress(
     keys = rows.range_keys()
     for kind in progress(np.unique(rows.kinds).tolist()):
         index = np.flatnonzero(rows.kinds == kind)
-        own = Physics(*(part[index] for part in (facts.terms, facts.energy_terms, facts.fill)), facts.footprint[index], facts.buffer[index])  # fmt: skip
+        own = facts.take(index)
         cycles = latency_s[index] * target.clock_hz
         pieces[kind] = fit_roofline(own.terms, cycles, described)
         roofline = (own.terms @ pieces[kind].T).max(axis=1)
@@ -211,9 +211,3 @@ def _spread_tree(matrix: Rows32, errors: Floats) -> Tree:
         found = np.sort(sizes[leaf == each])
         quantiles[each] = found[min(len(found) - 1, int(np.ceil(0.6827 * (len(found) + 1))) - 1)]
     return Tree(tree.features, tree.thresholds, quantiles)
-
-
-def merged_kinds(rows: Iterable[Rows]) -> Rows:
-    """Several sets of rows as one."""
-    found = list(rows)
-    return Rows(np.concatenate([each.kinds for each in found]), np.concatenate([each.values for each in found]))

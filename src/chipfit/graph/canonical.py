@@ -9,7 +9,17 @@ from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.graph import Graph
-from chipfit.graph.values import LARGEST_TABLE, Choice, TableTooLarge, Value, choices_in, negate
+from chipfit.graph.ops import Select
+from chipfit.graph.values import (
+    LARGEST_TABLE,
+    Choice,
+    TableTooLarge,
+    Value,
+    choices_in,
+    equal,
+    negate,
+    where,
+)
 
 Codes = NDArray[np.int64]
 Canonical = Callable[[Codes], Codes]
@@ -86,15 +96,34 @@ def _alike(graph: Graph, index: int) -> list[Table]:
 def _uses(graph: Graph, name: str) -> Iterator[tuple[Value, Choice]]:
     """Every choice that depends on a decision, with the codes under which nothing needs its node.
 
-    The shapes of inputs always count, as a closed graph keeps them.
+    The shapes of inputs always count, as a closed graph keeps them. What a node or an output reads through selects is
+    a choice among tensors.
     """
+    sources = _sources(graph)
+    holders: list[tuple[Value, object]] = [(False, (graph.inputs, tuple(sources[key] for key in graph.outputs)))]
+    for node in graph.nodes:
+        if not isinstance(node.op, Select):
+            read = tuple(sources[key] for key in node.inputs)
+            holders.append((negate(graph.presence[node.key]), (node.op, read)))
     seen: set[tuple[Value, Choice]] = set()
-    holders = [(False, graph.inputs), *((negate(graph.presence[node.key]), node.op) for node in graph.nodes)]
     for absent, holder in holders:
         for choice in choices_in(holder):
             if name in choice.decisions and (absent, choice) not in seen:
                 seen.add((absent, choice))
                 yield absent, choice
+
+
+def _sources(graph: Graph) -> dict[str, Value]:
+    """The number of the tensor that each name stands for, looking through selects."""
+    sources: dict[str, Value] = {item.key: number for number, item in enumerate(graph.inputs)}
+    for number, node in enumerate(graph.nodes, start=len(graph.inputs)):
+        source: Value = number
+        if isinstance(node.op, Select):
+            source = sources[node.inputs[0]]
+            for position, key in enumerate(node.inputs[1:], start=1):
+                source = where(equal(node.op.index, position), sources[key], source)
+        sources[node.key] = source
+    return sources
 
 
 def _spread(value: Value, names: list[str]) -> NDArray[np.generic]:

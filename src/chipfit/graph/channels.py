@@ -62,7 +62,7 @@ Axis = tuple[Segment, ...] | None
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """The groups of a graph, with those that have no producer (inputs beside features), and the axes of every tensor."""
+    """The groups of a graph, with those that have no producer (inputs beside features), and the axes of all tensors."""
 
     groups: tuple[ChannelGroup, ...]
     axes: Mapping[str, tuple[Axis, ...]]

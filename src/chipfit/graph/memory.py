@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chipfit.graph.graph import Graph
 from chipfit.graph.ops import product
-from chipfit.graph.subgraphs import Subgraph
+from chipfit.graph.subgraphs import Subgraph, producers
 from chipfit.graph.values import Value, both, either, never, where
 
 
@@ -39,6 +39,10 @@ def liveness(graph: Graph, subgraphs: Sequence[Subgraph]) -> tuple[Step, ...]:
     sizes = {item.key: product(item.shape) for item in graph.inputs}
     sizes |= {item.name: item.workload.out_elements for item in subgraphs}
     needed: dict[str, Value] = {item.name: item.gives_output for item in subgraphs}
+    given = producers(graph)
+    inputs = {item.key for item in graph.inputs}
+    for edge in (edge for key in graph.outputs for edge in given[key] if edge.source in inputs):
+        needed[edge.source] = either(needed.get(edge.source, False), edge.condition)
     steps: list[Step] = []
     for subgraph in reversed(subgraphs):
         for edge in subgraph.reads:

@@ -129,7 +129,7 @@ class _Cutter:
         self.rows: dict[str, _Row] = {}
         self.kinds: dict[str, str] = {}
         self.hosts: dict[str, list[Edge]] = {item.key: [Edge(item.key, True)] for item in graph.inputs}
-        self.producers = _producers(graph)
+        self.producers = producers(graph)
         self.readers: dict[str, list[Edge]] = {}
         self.sources: dict[str, list[Edge]] = {}
         for node in graph.nodes:
@@ -279,23 +279,23 @@ def cut(graph: Graph, fuses: Mapping[str, frozenset[str]] = FOLDED) -> tuple[Sub
     return _Cutter(graph, fuses).cut()
 
 
-def _producers(graph: Graph) -> dict[str, list[Edge]]:
+def producers(graph: Graph) -> dict[str, list[Edge]]:
     """For every name, the tensors that it stands for, looking through selects and aliases."""
-    producers = {item.key: [Edge(item.key, True)] for item in graph.inputs}
+    found = {item.key: [Edge(item.key, True)] for item in graph.inputs}
     for node in graph.nodes:
         if isinstance(node.op, ALIASES):
-            producers[node.key] = producers[node.inputs[0]]
+            found[node.key] = found[node.inputs[0]]
         elif isinstance(node.op, Select):
             index = node.op.index
-            producers[node.key] = _merged(
+            found[node.key] = _merged(
                 [
-                    [Edge(edge.source, both(equal(index, position), edge.condition)) for edge in producers[name]]
+                    [Edge(edge.source, both(equal(index, position), edge.condition)) for edge in found[name]]
                     for position, name in enumerate(node.inputs)
                 ]
             )
         else:
-            producers[node.key] = [Edge(node.key, True)]
-    return producers
+            found[node.key] = [Edge(node.key, True)]
+    return found
 
 
 def _merged(groups: Sequence[Sequence[Edge]]) -> list[Edge]:

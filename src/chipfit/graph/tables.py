@@ -170,7 +170,9 @@ class _Gather:
     def _check(self, codes: NDArray[np.float32]) -> None:
         # Many codes side by side give the reduction long rows, which takes a tenth of the time.
         whole = len(codes) - len(codes) % 32
-        wide = codes[:whole].reshape(-1, 32 * codes.shape[1]).max(axis=0, initial=0).reshape(32, -1)
+        wide = (
+            codes[:whole].reshape(whole // 32, 32 * codes.shape[1]).max(axis=0, initial=0).reshape(32, codes.shape[1])
+        )
         if (wide > self.highest).any() or (codes[whole:] > self.highest).any() or codes.min(initial=0) < 0:
             raise ValueError(f"a code is out of the range of the options {(self.highest + 1).astype(int).tolist()}")
 

@@ -53,6 +53,8 @@ def _total(graph: Graph, values: list[Value]) -> int:
     for value in values:
         if isinstance(value, Choice):
             open_names = ", ".join(value.decisions)
-            raise InvalidInput(f"a count needs one network, but {open_names} is open: close the graph with a code first")
+            raise InvalidInput(
+                f"a count needs one network, but {open_names} is open: close the graph with a code first"
+            )
         total += int(value)
     return total

@@ -100,7 +100,11 @@ def reshape(draft: Draft, key: str, source: str, target: Sequence[int], literal:
         raise Unrepresentable("the batch does not stay first")
     sizes = list(target[1:])
     wide = [axis for axis, size in enumerate(sizes) if size != 1]
-    if not literal and -1 not in sizes and (len(sizes) == 1 or (wide and _without_ones(given[1:]) == _without_ones(sizes))):
+    if (
+        not literal
+        and -1 not in sizes
+        and (len(sizes) == 1 or (wide and _without_ones(given[1:]) == _without_ones(sizes)))
+    ):
         sizes[wide[0] if len(sizes) > 1 else 0] = -1
     return draft.add(key, Reshape(tuple(sizes)), [source])
 
@@ -263,7 +267,14 @@ def linear(draft: Draft, key: str, source: str, weight: Array, bias: Array | Non
 
 
 def batch_norm(
-    draft: Draft, key: str, source: str, weight: Array | None, bias: Array | None, mean: Array, variance: Array, eps: float
+    draft: Draft,
+    key: str,
+    source: str,
+    weight: Array | None,
+    bias: Array | None,
+    mean: Array,
+    variance: Array,
+    eps: float,
 ) -> str:
     """Batch normalisation; without scale or shift they are 1 and 0."""
     scale = np.ones_like(mean) if weight is None else weight

@@ -120,7 +120,9 @@ def shortest(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def resolved_padding(call: Call, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[int]:
+def resolved_padding(
+    call: Call, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
     """Padding of a window operator, begins then ends, with `auto_pad` worked out for these input sizes."""
     mode = call.text("auto_pad", "NOTSET")
     if mode in ("NOTSET", ""):

@@ -18,7 +18,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 import chipfit
 from chipfit.errors import InvalidInput, UnsupportedOperator
 from chipfit.files import write_whole
-from chipfit.graph.graph import Graph, Node
+from chipfit.graph.graph import Node
 from chipfit.graph.ops import (
     Activation,
     BatchNorm,
@@ -40,6 +40,7 @@ from chipfit.graph.ops import (
     Softmax,
     Transpose,
 )
+from chipfit.nets.fixed import without_batch
 from chipfit.nets.network import Network
 
 DEFAULT_OPSET = 18
@@ -92,7 +93,7 @@ class _Writer:
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
         self.taken = set(self.graph.shapes)
-        self.fixed = _without_batch(self.graph)
+        self.fixed = without_batch(self.graph)
 
     def model(self) -> ModelProto:
         for node in self.graph.nodes:
@@ -305,7 +306,9 @@ class _Writer:
                 self.emit("LeakyRelu", [source], key, {"alpha": op.slope})
             case "prelu":
                 ones = (1,) * (len(self.graph.shapes[source]) - 2)
-                self.emit("PRelu", [source, self.store(f"{key}.weight", self.weight(node, "weight").reshape(-1, *ones))], key)
+                self.emit(
+                    "PRelu", [source, self.store(f"{key}.weight", self.weight(node, "weight").reshape(-1, *ones))], key
+                )
             case "hard_sigmoid":
                 self.emit("HardSigmoid", [source], key, {"alpha": 1 / 6, "beta": 0.5})
             case "silu":
@@ -334,12 +337,3 @@ class _Writer:
         half = self.scaled(key, source, "half", 0.5)
         total = self.emit("Add", [gate, self.scalar(f"{key}/one", 1.0)], self.fresh(f"{key}/total"))
         self.emit("Mul", [half, total], key)
-
-
-def _without_batch(graph: Graph) -> set[str]:
-    """Tensors that follow from constants alone and have the batch 1 whatever the inputs have."""
-    fixed: set[str] = set()
-    for node in graph.nodes:
-        if all(name in fixed for name in node.inputs):
-            fixed.add(node.key)
-    return fixed

@@ -35,7 +35,15 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 NEVER_FOLDED = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 # What ONNX's reference implementation is seen to raise for operands that it cannot compute with.
-FOLDING_ERRORS = (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
+FOLDING_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 Array = NDArray[Any]
 InputShape = Sequence[int] | Mapping[str, Sequence[int]]
@@ -162,7 +170,9 @@ class _Importer:
 
     def _operand(self, name: str, node: _Named) -> Computed | Array | None:
         if name and name not in self.tensors:
-            raise InvalidInput(f"{self.where}: node {node.key!r} ({node.proto.op_type}) reads {name!r}, which is unknown")
+            raise InvalidInput(
+                f"{self.where}: node {node.key!r} ({node.proto.op_type}) reads {name!r}, which is unknown"
+            )
         return self.tensors[name] if name else None
 
     def _fold(self, node: _Named, inputs: tuple[Computed | Array | None, ...]) -> bool:
@@ -181,9 +191,7 @@ class _Importer:
             assert inputs[0] is not None
             # A constant as the export writes it stays a tensor: otherwise it could be taken for a weight.
             ours = proto.input[0] == f"{proto.name}.value"
-            self.tensors[proto.output[0]] = (
-                Computed(self.draft.constant(node.key, inputs[0])) if ours else inputs[0]
-            )
+            self.tensors[proto.output[0]] = Computed(self.draft.constant(node.key, inputs[0])) if ours else inputs[0]
             return True
         if any(isinstance(value, Computed) for value in inputs):
             return False
@@ -236,7 +244,12 @@ class _Importer:
         try:
             schema = onnx.defs.get_schema(proto.op_type, self.opsets.get(proto.domain, 1), domain)
             inferred = onnx.shape_inference.infer_node_outputs(
-                schema, proto, types, data, opset_imports=list(self.proto.opset_import), ir_version=self.proto.ir_version
+                schema,
+                proto,
+                types,
+                data,
+                opset_imports=list(self.proto.opset_import),
+                ir_version=self.proto.ir_version,
             )
         except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, RuntimeError, ValueError):
             return found
@@ -298,7 +311,9 @@ def _input_shape(
     if asked is not None:
         fits = len(asked) == len(sizes) and all(a in (None, b) for a, b in zip(sizes, asked, strict=True))
         if not fits:
-            raise InvalidInput(f"{where}: input {item.name!r} is {sizes}, which input_shape={tuple(asked)} does not fit")
+            raise InvalidInput(
+                f"{where}: input {item.name!r} is {sizes}, which input_shape={tuple(asked)} does not fit"
+            )
         sizes = tuple(asked)
     shape = _batch_of_one(sizes)
     if shape is None or not shape or min(shape) < 1:

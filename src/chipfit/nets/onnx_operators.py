@@ -212,9 +212,7 @@ def _resize(call: Call) -> str:
     return call.draft.add(call.key, Resize(mode, align_corners=align_corners, **where), [call.tensor()])
 
 
-def _resize_mode(
-    call: Call, shape: tuple[int, ...], target: tuple[int, ...], factors: list[float]
-) -> tuple[str, bool]:
+def _resize_mode(call: Call, shape: tuple[int, ...], target: tuple[int, ...], factors: list[float]) -> tuple[str, bool]:
     """Mode and align_corners, by the positions that are read, as conventions agree for many sizes."""
     mode = call.text("mode", "nearest")
     convention = call.text("coordinate_transformation_mode", "half_pixel")

@@ -180,7 +180,9 @@ def _power(call: Call) -> str:
 def _pool(function: str, axes: int) -> Callable[[Call], str]:
     def build(call: Call) -> str:
         given = call.arguments
-        if given.get("divisor_override") is not None or set(call.ints("dilation") if "dilation" in given else [1]) != {1}:
+        if given.get("divisor_override") is not None or set(call.ints("dilation") if "dilation" in given else [1]) != {
+            1
+        }:
             raise Unrepresentable("dilation, or a divisor of its own")
         kernel = call.ints("kernel_size", axes)
         stride = call.ints("stride", axes) or kernel

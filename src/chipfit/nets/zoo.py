@@ -32,7 +32,7 @@ MOBILENET_V2_STAGES: tuple[Stage, ...] = (
 """Sandler et al. 2018, table 2."""
 
 IBN_STAGES: tuple[Stage, ...] = (
-    (4, 16, 1, 1),
+    (4, 8, 1, 1),
     (4, 24, 2, 2),
     (6, 32, 2, 2),
     (6, 48, 2, 2),
@@ -131,7 +131,7 @@ RESIZABLE = (*SCALABLE, "resnet8")
 """Names that take a resolution."""
 
 
-def from_zoo(name: str, seed: int = 0) -> Network:
+def from_zoo(name: str, seed: int = 0, classes: int | None = None) -> Network:
     """A baseline with seeded initial weights, by `name[-width][-resolution]`, as "mobilenet_v2-0.35-96" or "resnet8".
 
     A width has a decimal point, a resolution has none. Raises `InvalidInput` for an unknown name or a number that the
@@ -147,6 +147,10 @@ def from_zoo(name: str, seed: int = 0) -> Network:
         options["resolution"] = _number(name, numbers.pop(0), int)
     if numbers:
         raise _meaningless(name, numbers[0])
+    if classes is not None:
+        if base == "ibn_detector":
+            raise InvalidInput("ibn_detector gives features, not classes; leave classes out")
+        options["classes"] = classes
     graph = ZOO[base](**options)
     return Network(name, graph, initialise(graph, np.random.default_rng(seed)))
 

@@ -19,6 +19,7 @@ from chipfit.nets.load import load
 from chipfit.nets.network import Network
 from chipfit.run.study import Study
 from chipfit.search.algorithm import Codes, Domain, FreeCosts
+from chipfit.search.exact import Table, minimum
 from chipfit.spaces.edits import open_space
 from chipfit.spaces.preflight import Preflight, preflight, violation
 from chipfit.targets.target import load_target
@@ -94,9 +95,7 @@ class Problem:
     def preflight(self, decisions: tuple[int, ...] | None = None) -> Preflight:
         """Ranges of all costs and the share of networks within the limits, over all or some decisions."""
         chosen = decisions if decisions is not None else tuple(range(len(self.space.decisions)))
-        exact: dict[str, Codes] = {}
-        if decisions is None:
-            exact = {name: self.prepared.minimum(COLUMNS[name]).code for name in ("latency", "energy", "weights")}
+        exact = self._cheapest() if decisions is None else {}
         return preflight(
             tuple(len(self.space.decisions[index]) for index in chosen),
             lambda codes: self.costs(self.embed(codes, chosen)),
@@ -104,6 +103,18 @@ class Problem:
             np.random.default_rng([self.study.seed, 2]),
             exact,
         )
+
+    def _cheapest(self) -> dict[str, Codes]:
+        """For every cost that is a sum of tables, the code (d,) that minimises it, where that can be found exactly."""
+        if self.prepared.tables is None:
+            return {}
+        found: dict[str, Codes] = {}
+        for name in ("latency", "energy", "weights", "parameters", "macs"):
+            tables = [Table(axes, values) for axes, values in self.prepared.tables.tables(COLUMNS[name])]
+            best = minimum(tables, self.space.cardinalities)
+            if best.exact:
+                found[name] = best.code
+        return found
 
     def require_satisfiable(self) -> None:
         """Raises `LimitImpossible` with the nearest feasible point when no network meets the limits on costs."""

@@ -45,7 +45,10 @@ def decode(
     if stored is not None and "images" in stored and len(stored["images"]) == len(pictures):
         return stored["images"], {}
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(lambda picture: _decode_one(picture, size), pictures))
+        # Handing over one small image at a time would cost more than decoding it.
+        parts = [pictures[start : start + 64] for start in range(0, len(pictures), 64)]
+        decoded_parts = pool.map(lambda part: [_decode_one(picture, size) for picture in part], parts)
+        results = [result for part in decoded_parts for result in part]
     failed = {index: result for index, result in enumerate(results) if isinstance(result, str)}
     decoded = {index: result for index, result in enumerate(results) if not isinstance(result, str)}
     first = next(iter(decoded), None)
@@ -84,7 +87,9 @@ def _decode_one(picture: Picture, size: int | None) -> NDArray[np.uint8] | str:
             if size is not None:
                 # Lets the JPEG decoder leave out detail that scaling would drop anyway.
                 image.draft("RGB", (2 * size, 2 * size))
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            # Looking for an orientation costs more than decoding a small image.
+            upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
+            upright = upright.convert("RGB")
             if size is not None and upright.size != (size, size):
                 upright = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
             return np.asarray(upright)

@@ -1,0 +1,156 @@
+"""Weights of the network that was given in the form that another operator needs, before any channel is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from chipfit.graph.graph import Graph, Node
+from chipfit.graph.ops import Activation, BatchNorm, Conv2d, ConvTranspose2d, Linear, Op, Reshape
+from chipfit.nets.lowering import lower
+from chipfit.nets.network import Network
+
+Array = NDArray[Any]
+
+QUADRATURE_POINTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Weights that a node can start from, at the widths of the network that was given.
+
+    `reads` and `stands_for` are tensors of that network: what the node must read, and what it then gives. `why` says
+    what is not exact about it, None where nothing is. `shift` is what a convolution without bias would have to add.
+    """
+
+    weights: Mapping[str, Array]
+    reads: tuple[str, ...]
+    stands_for: str
+    why: str | None = None
+    shift: Array | None = None
+
+
+def source_of(given: Network, node: Node) -> Source | None:
+    """What `node` of an edited network can start from; None where the network that was given has nothing like it."""
+    known = given.graph.by_key
+    recipe, sources = (node.origin.recipe, node.origin.sources) if node.origin else ("copy", (node.key,))
+    if any(key not in known for key in sources) or not sources:
+        return None
+    last = known[sources[-1]]
+    if recipe == "compose":
+        return _composed(given, known[sources[0]], last)
+    if type(last.op) is not type(node.op):
+        return None
+    weights = weights_of(given, last)
+    if recipe == "dense":
+        weights = weights | {"weight": _on_diagonal(weights["weight"], len(weights["weight"]))}
+    return Source(weights, last.inputs, last.key)
+
+
+def weights_of(given: Network, node: Node) -> dict[str, Array]:
+    """The weights of one node by their own names."""
+    names = node.op.weights(given.graph.input_shapes(node))
+    return {name: given.weights[f"{node.key}.{name}"] for name in names}
+
+
+def scale_and_shift(weights: Mapping[str, Array], eps: float) -> tuple[Array, Array]:
+    """Batch normalisation in evaluation as y = scale * x + shift, both (channels,), in float64."""
+    scale = weights["weight"].astype(np.float64) / np.sqrt(weights["running_var"].astype(np.float64) + eps)
+    return scale, weights["bias"] - weights["running_mean"] * scale
+
+
+def _on_diagonal(weight: Array, channels: int) -> Array:
+    """A depthwise filter (channels, 1, h, w) as a full one (channels, channels, h, w)."""
+    dense = np.zeros((channels, channels, *weight.shape[2:]), weight.dtype)
+    index = np.arange(channels)
+    dense[index, index] = weight[:, 0]
+    return dense
+
+
+def _composed(given: Network, expand: Node, depthwise: Node) -> Source | None:
+    """A 1x1 convolution, what stands between, and a depthwise convolution as one full convolution.
+
+    Batch normalisation between folds in. An activation between is replaced by the straight line that comes closest to
+    it, in the mean square, for normally distributed values with the mean and deviation that the normalisation says
+    (without one: of independent unit inputs); that is a start for training, not the same function. Where something is
+    added between, pixels at the zero padding differ as well.
+    """
+    between = _between(given.graph, expand, depthwise)
+    if between is None or not isinstance(depthwise.op, Conv2d):
+        return None
+    first, second = weights_of(given, expand), weights_of(given, depthwise)
+    pointwise = first["weight"][:, :, 0, 0].astype(np.float64)
+    offset = first["bias"].astype(np.float64) if "bias" in first else np.zeros(len(pointwise))
+    why: list[str] = []
+    mean, deviation = offset, np.sqrt((pointwise**2).sum(1))
+    for node in between:
+        weights = weights_of(given, node)
+        if isinstance(node.op, BatchNorm):
+            scale, shift = scale_and_shift(weights, node.op.eps)
+            pointwise, offset = pointwise * scale[:, None], offset * scale + shift
+            mean, deviation = weights["bias"].astype(np.float64), np.abs(weights["weight"].astype(np.float64))
+        else:
+            slope, constant = _line(node, weights, mean, deviation)
+            pointwise, offset = pointwise * slope[:, None], offset * slope + constant
+            why.append(f"the activation {node.key!r} became a straight line")
+    if offset.any() and any(depthwise.op.padding):
+        why.append("pixels at the zero padding differ")
+    filters = second["weight"].astype(np.float64)
+    weight = filters * pointwise[:, :, None, None]
+    shift = offset * filters.sum((1, 2, 3)) + second.get("bias", 0.0)
+    return Source({"weight": weight}, expand.inputs, depthwise.key, " and ".join(why) or None, shift)
+
+
+def _between(graph: Graph, expand: Node, depthwise: Node) -> list[Node] | None:
+    """The batch normalisation and activation on the way from one node to the other."""
+    found: list[Node] = []
+    key = depthwise.inputs[0]
+    while key != expand.key:
+        node = graph.by_key.get(key)
+        if node is None or not isinstance(node.op, (BatchNorm, Activation)):
+            return None
+        found.insert(0, node)
+        key = node.inputs[0]
+    return found
+
+
+def _line(node: Node, weights: Mapping[str, Array], mean: Array, deviation: Array) -> tuple[Array, Array]:
+    """Slope and constant per channel of the line that fits an activation best under N(mean, deviation^2).
+
+    The slope is Cov(f(z), z) / Var(z), by Gauss-Hermite quadrature.
+    """
+    points, chances = np.polynomial.hermite_e.hermegauss(QUADRATURE_POINTS)
+    chances = chances / chances.sum()
+    spread = np.maximum(deviation, 1e-12)
+    inputs = torch.tensor(mean + points[:, None] * spread)
+    with torch.no_grad():
+        values = lower(node, [tuple(inputs.shape)])(
+            [inputs], [torch.tensor(array, dtype=torch.float64) for array in weights.values()], None
+        ).numpy()
+    slope = chances @ (values * points[:, None]) / spread
+    return slope, chances @ values - slope * mean
+
+
+def resized(weight: Array, kernel: Sequence[int]) -> tuple[Array, bool]:
+    """A filter (out, in, h, w) with another window: zeros around it, or its centre; and whether only zeros were lost."""
+    grown = [max(size - have, 0) for size, have in zip(kernel, weight.shape[2:], strict=True)]
+    weight = np.pad(weight, [(0, 0), (0, 0), *((growth // 2, growth - growth // 2) for growth in grown)])
+    top, left = ((have - size) // 2 for have, size in zip(weight.shape[2:], kernel, strict=True))
+    centre = weight[:, :, top : top + kernel[0], left : left + kernel[1]]
+    return centre, np.count_nonzero(centre) == np.count_nonzero(weight)
+
+
+def same_work(new: Op, old: Op) -> bool:
+    """Whether two operators of a kind compute the same but for widths, and for windows that grew around one centre."""
+    if isinstance(new, Conv2d) and isinstance(old, Conv2d):
+        grown = [step * (a - b) // 2 for step, a, b in zip(new.dilation, new.kernel, old.kernel, strict=True)]
+        pads = tuple(pad + grown[side % 2] for side, pad in enumerate(old.padding))
+        return (new.stride, new.dilation, new.padding) == (old.stride, old.dilation, pads)
+    if isinstance(new, (Linear, ConvTranspose2d)) and isinstance(old, (Linear, ConvTranspose2d)):
+        return replace(new, out=old.out, bias=old.bias) == old
+    return isinstance(new, Reshape) or new == old

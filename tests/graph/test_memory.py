@@ -1,0 +1,120 @@
+"""Peak memory by liveness equals a simulation of what is in memory step by step."""
+
+import numpy as np
+from hypothesis import given, settings
+
+from chipfit.graph.graph import Graph, Input, Node
+from chipfit.graph.memory import liveness, peak
+from chipfit.graph.ops import Activation, Concat, Conv2d, Elementwise, Op, Pool2d, Reshape, Resize
+from chipfit.graph.subgraphs import FOLDED, FOLLOWERS, WORKLOAD_KINDS, Subgraph, cut
+from chipfit.graph.tables import TableMax
+from chipfit.graph.values import bind
+from tests.graph.strategies import codes_of, spaces
+
+EVERYTHING = {kind: frozenset(FOLLOWERS) for kind in WORKLOAD_KINDS}
+
+
+def simulated(graph: Graph, subgraphs: tuple[Subgraph, ...]) -> list[dict[str, int]]:
+    """What is in memory during each step of a closed graph, one tensor at a time."""
+    host = {key: subgraph.name for subgraph in subgraphs for key, _ in subgraph.members}
+    for node in graph.nodes:
+        if isinstance(node.op, Reshape):
+            host[node.key] = host.get(node.inputs[0], node.inputs[0])
+    kept = {host.get(key, key) for key in graph.outputs}
+    size = {item.key: int(np.prod(item.shape)) for item in graph.inputs}
+    size |= {subgraph.name: int(np.prod(graph.shapes[subgraph.name])) for subgraph in subgraphs}
+    memory = {item.key for item in graph.inputs}
+    steps: list[dict[str, int]] = []
+    for number, subgraph in enumerate(subgraphs):
+        later = {edge.source for other in subgraphs[number:] for edge in other.reads}
+        memory = {name for name in memory if name in later or name in kept} | {subgraph.name}
+        steps.append({name: size[name] for name in memory})
+    return steps
+
+
+@settings(max_examples=60)
+@given(spaces())
+def test_peak_is_that_of_a_step_by_step_simulation(graph: Graph) -> None:
+    for fuses in ({}, FOLDED, EVERYTHING):
+        subgraphs = cut(graph, fuses)
+        steps = liveness(graph, subgraphs)
+        table = TableMax.of([[live.elements for live in step.alive] for step in steps], graph.decisions)
+        codes = codes_of(graph)
+        peaks = table.at(codes)
+        for code, open_peak in zip(codes, peaks, strict=True):
+            closed = graph.close(code)
+            found = cut(closed, fuses)
+            expected = simulated(closed, found)
+            assert [{live.tensor: live.elements for live in step.alive} for step in liveness(closed, found)] == expected
+            assert [step.subgraph for step in liveness(closed, found)] == [subgraph.name for subgraph in found]
+            highest = max((sum(step.values()) for step in expected), default=0)
+            result = peak(closed, found)
+            assert result.elements == open_peak == highest
+            assert sum(elements for _, elements in result.tensors) == highest
+            chosen = {d.name: int(i) for d, i in zip(graph.decisions, code, strict=True)}
+            totals = [sum(bind(live.elements, chosen) for live in step.alive) for step in steps]
+            assert max(totals, default=0) == highest
+
+
+def node(key: str, op: Op, *inputs: str) -> Node:
+    return Node(key, op, inputs)
+
+
+def conv(key: str, source: str, out: int, stride: int = 1) -> Node:
+    return Node(key, Conv2d(out, (3, 3), (stride, stride), (1, 1, 1, 1)), (source,))
+
+
+def test_a_residual_keeps_its_operand() -> None:
+    nodes = (
+        conv("wide", "x", 6),
+        conv("narrow", "wide", 2),
+        node("sum", Elementwise("add"), "narrow", "x"),
+    )
+    graph = Graph((Input("x", (1, 2, 10, 10)),), nodes, ("sum",))
+    # x is 200 elements, wide 600: x, wide and narrow are there together.
+    assert peak(graph, cut(graph, {})).elements == 1000
+    found = peak(graph, cut(graph, EVERYTHING))
+    assert (found.elements, found.subgraph) == (1000, "narrow")
+    assert found.tensors[0] == ("wide", 600)
+    assert sorted(found.tensors) == [("narrow", 200), ("wide", 600), ("x", 200)]
+
+
+def test_a_concatenation_holds_operands_and_result() -> None:
+    nodes = (conv("a", "x", 3), conv("b", "x", 4), node("both", Concat(1), "a", "b"))
+    graph = Graph((Input("x", (1, 2, 10, 10)),), nodes, ("both",))
+    found = peak(graph, cut(graph))
+    assert (found.elements, found.subgraph) == (300 + 400 + 700, "both")
+    assert [sum(live.elements for live in step.alive) for step in liveness(graph, cut(graph))] == [500, 900, 1400]
+
+
+def test_a_long_skip_is_held_across_the_narrow_part() -> None:
+    nodes = (
+        conv("encoder", "x", 8),
+        node("pool", Pool2d("max", (2, 2), (2, 2)), "encoder"),
+        conv("middle", "pool", 16),
+        node("up", Resize("nearest", scale=(2.0, 2.0)), "middle"),
+        node("merged", Concat(1), "encoder", "up"),
+        conv("decoder", "merged", 1),
+    )
+    graph = Graph((Input("x", (1, 1, 8, 8)),), nodes, ("decoder",))
+    steps = liveness(graph, cut(graph))
+    held = {step.subgraph: {live.tensor for live in step.alive} for step in steps}
+    assert held["middle"] == {"encoder", "pool", "middle"}
+    assert held["decoder"] == {"merged", "decoder"}
+    totals = {step.subgraph: sum(live.elements for live in step.alive) for step in steps}
+    assert totals == {"encoder": 576, "pool": 640, "middle": 896, "up": 1792, "merged": 3072, "decoder": 1600}
+    assert peak(graph, cut(graph)).tensors == (("merged", 1536), ("up", 1024), ("encoder", 512))
+
+
+def test_outputs_stay_to_the_end_even_an_input_passed_on() -> None:
+    nodes = (conv("a", "x", 2), conv("b", "a", 2), node("c", Activation("relu"), "b"))
+    image = Input("x", (1, 1, 10, 10))
+    first = liveness(Graph((image,), nodes, ("a", "c")), cut(Graph((image,), nodes, ("a", "c"))))
+    assert {live.tensor for live in first[-1].alive} == {"a", "b"}
+    passing = Graph((image,), nodes, ("c", "x"))
+    assert {live.tensor for live in liveness(passing, cut(passing))[-1].alive} == {"x", "a", "b"}
+
+
+def test_a_network_without_work_needs_no_memory() -> None:
+    graph = Graph((Input("x", (1, 1, 2, 2)),), (), ("x",))
+    assert peak(graph, cut(graph)).elements == 0
