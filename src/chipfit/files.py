@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
+import secrets
 import sys
-import tempfile
 from pathlib import Path
 
 from chipfit.errors import InvalidInput, StorageFull
+
+PARTIAL = ".partial"
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -17,23 +20,39 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Raises `StorageFull` where the disk is full, `InvalidInput` where `path` cannot be written for another reason.
     """
-    partial: str | None = None
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        _keep_name(path.parent)
     except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageFull(
                 f"no space left for {path} ({len(content)} bytes); free some and run again, older files are intact"
             ) from None
         raise InvalidInput(f"cannot write {path}: {error.strerror}; give another place") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _keep_name(directory: Path) -> None:
+    """Makes a rename last: without it a power cut can undo what is already on disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_partials(directory: Path) -> None:
+    """Removes what writers that were killed have left in a directory that nobody writes to now."""
+    for partial in directory.glob(f".*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
 
 
 def cache_directory() -> Path:
@@ -55,6 +74,9 @@ def named(spec: str, what: str) -> object:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise InvalidInput(f"{what} {spec!r}: cannot import {module_name} ({error}); is it on the path?") from None
+    except Exception as error:  # a user's module may raise anything while it is imported
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InvalidInput(f"{what} {spec!r}: {module_name} fails on import with {reason}") from None
     if not hasattr(module, name):
         raise InvalidInput(f"{what} {spec!r}: {module_name} has no {name!r}")
     return getattr(module, name)

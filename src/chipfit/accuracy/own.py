@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from chipfit.files import named
 class Budget:
     """What a training may spend: `epochs` over at most `images` images each (None: all), with this seed and device.
 
-    `stage` is "baseline", "reference", "search" or "final".
+    `stage` is "baseline", "search" or "final".
     """
 
     stage: str
@@ -39,15 +40,30 @@ def call_own(spec: str, module: torch.nn.Module, budget: Budget) -> dict[str, fl
         raise InvalidInput(f"accuracy {spec!r} is not a function; name one that takes (module, budget)")
     try:
         returned = function(module, budget)
-    except Exception as error:  # the user's code may raise anything, and one candidate must not end a search
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{last.filename}:{last.lineno}"
-        raise TrainingFailed(f"{spec} raised {type(error).__name__}: {error} ({place})") from None
+    except (Exception, SystemExit) as error:  # the user's code may raise anything; one candidate must not end a search
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise TrainingFailed(f"{spec} raised {reason} ({_place(spec, error)})") from None
     metrics: Mapping[Any, Any] = returned if isinstance(returned, Mapping) else {"accuracy": returned}
     try:
         numbers = {str(name): float(value) for name, value in metrics.items()}
-    except (TypeError, ValueError):
-        raise TrainingFailed(f"{spec} returned {returned!r}; return a number or a mapping of numbers") from None
+    except (TypeError, ValueError, RuntimeError):  # torch raises RuntimeError for a tensor of many numbers
+        shown = one_line(repr(returned))
+        raise TrainingFailed(f"{spec} returned {shown}; return a number or a mapping of numbers") from None
     if not math.isfinite(numbers.get("accuracy", math.nan)):
-        raise TrainingFailed(f"{spec} returned no finite 'accuracy' ({returned!r})")
+        shown = one_line(repr(returned))
+        raise TrainingFailed(f"{spec} returned no finite 'accuracy' ({shown}); return it as a fraction of 1")
     return numbers
+
+
+def one_line(text: str, longest: int = 300) -> str:
+    """A text as one line of a message, shortened where it is long."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def _place(spec: str, error: BaseException) -> str:
+    """File and line of what was raised: the last line in the user's own file, else wherever it was."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file = getattr(sys.modules.get(spec.partition(":")[0]), "__file__", None)
+    place = next((frame for frame in reversed(frames) if frame.filename == file), frames[-1])
+    return f"{place.filename}:{place.lineno}"

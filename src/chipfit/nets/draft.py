@@ -122,7 +122,7 @@ def transpose(draft: Draft, key: str, source: str, order: Sequence[int]) -> str:
 
 
 def cut(draft: Draft, key: str, source: str, axis: int, start: int, stop: int, step: int = 1) -> str:
-    """A slice with Python's rules for bounds. Raises `Unrepresentable` where it is empty, reversed or cuts the batch."""
+    """A slice with Python's rules for bounds. Raises `Unrepresentable` if it is empty, reversed or cuts the batch."""
     shape = draft.shapes[source]
     if step < 1 or not -len(shape) <= axis < len(shape):
         raise Unrepresentable("a reversed slice")

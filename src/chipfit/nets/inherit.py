@@ -15,7 +15,6 @@ from chipfit.graph.graph import Graph, Node
 from chipfit.graph.ops import (
     Activation,
     BatchNorm,
-    Constant,
     Conv2d,
     ConvTranspose2d,
     LayerNorm,
@@ -39,9 +38,9 @@ class Inherited:
     """Weights of a closed graph, and by node key what they are.
 
     "exact": from the same inputs the node computes just what its counterpart in the network that was given does, on the
-    channels that are left; "approximate": it has that one's weights, but something was lost or replaced; "reinitialised":
-    nothing could be taken over. Where all nodes are exact and the input has its size, so are the outputs. `notes` say
-    in words what was done, one line each.
+    channels that are left; "approximate": it has that one's weights, but something was lost or replaced;
+    "reinitialised": nothing could be taken over. Where all nodes are exact and the input has its size, the outputs are
+    those of the network that was given. `notes` say in words what was done, one line each.
     """
 
     weights: Mapping[str, NDArray[np.float32]]
@@ -92,7 +91,9 @@ class _Heir:
         self.equal = equivalents(given, self.zero)
         self.channels = channels(graph)
         self.notes: list[str] = []
-        self.kept = [self._kept(group) for group in self.channels.groups]
+        self.kept: list[_Map] = []
+        for group in self.channels.groups:
+            self.kept.append(self._kept(group))
         self.pending: dict[str, Array] = {}
 
     def inherit(self, generator: np.random.Generator) -> Inherited:
@@ -141,12 +142,11 @@ class _Heir:
             weights["weight"], lossless = resized(weights["weight"], [int(size) for size in node.op.kernel])  # type: ignore[arg-type]
             why += [] if lossless else ["the filters lost their rim"]
         if isinstance(node.op, (Conv2d, ConvTranspose2d, Linear)):
-            width = self.channels.axes[node.key]
             shift = source.shift if source.shift is not None else weights.get("bias")
             readers = self.graph.consumers[node.key]
             if node.op.bias:
-                given = self._map(width[1] if len(width) == 4 else width[-1], 0).given
-                weights["bias"] = np.zeros(given) if shift is None else shift
+                channel = self._maps(node.key)[_channel_axis(node)]
+                weights["bias"] = np.zeros(channel.given) if shift is None else shift
             elif shift is not None and shift.any():
                 if len(readers) == 1 and isinstance(readers[0].op, BatchNorm):
                     self.pending[node.key] = shift
@@ -178,22 +178,19 @@ class _Heir:
 
     def _lost(self, node: Node, source: Source) -> int:
         """How many dropped input channels contributed to what the node computes."""
-        assert isinstance(node.op, (Conv2d, ConvTranspose2d, Linear))
-        shape = self.graph.input_shapes(node)[0]
-        axis = len(shape) - 1 if isinstance(node.op, Linear) else 1
-        dropped = self._map(self.channels.axes[node.inputs[0]][axis], shape[axis]).dropped
-        if not len(dropped) or is_depthwise(node.op, shape[1]):
+        axis = _channel_axis(node)
+        channel = self._maps(node.inputs[0])[axis]
+        dropped, weight, rank = channel.dropped, source.weights["weight"], len(self.graph.shapes[node.inputs[0]])
+        if not len(dropped) or is_depthwise(node.op, self.graph.input_shapes(node)[0][1]):
             return 0
-        weight = (
-            np.moveaxis(source.weights["weight"], 0, 1)
-            if isinstance(node.op, ConvTranspose2d)
-            else source.weights["weight"]
-        )
-        outs = self._map(self.channels.axes[node.key][axis], 0).index
-        used = (weight[np.ix_(outs[outs != NEW], dropped)] != 0).reshape(-1, len(dropped), *weight.shape[2:])
+        if getattr(node.op, "groups", 1) != 1:
+            return len(dropped)
+        weight = np.moveaxis(weight, 0, 1) if isinstance(node.op, ConvTranspose2d) else weight
+        outs = self._maps(node.key)[axis].index
+        used = weight[np.ix_(outs[outs != NEW], dropped)].reshape(-1, len(dropped), *weight.shape[2:])
         mattered = used.any(axis=(0, *range(2, used.ndim)))
         zero = self.zero[source.reads[0]]
-        if max(dropped) < len(zero):
+        if len(zero) == channel.given and (rank == 4) != isinstance(node.op, Linear):
             mattered &= ~zero[dropped]
         return int(mattered.sum())
 
@@ -215,11 +212,23 @@ class _Heir:
         given = sizes.pop()
         if width >= given:
             return _Map(np.concatenate([np.arange(given), np.full(width - given, NEW)]), given)
+        for key in group.producers:
+            if (before := self._diagonal(key)) is not None and (before.given, len(before.index)) == (given, width):
+                return before
         norm = sum((norm for norm, _ in filters), start=np.zeros(given))
         shift = sum((shift for _, shift in filters), start=np.zeros(given))
         order = np.lexsort((np.arange(given), -shift, -norm))
         self.notes.append(f"{group.name}: {width} of {given} channels kept, by the norm of their filters")
         return _Map(np.sort(order[:width]), given)
+
+    def _diagonal(self, key: str) -> _Map | None:
+        """For a depthwise convolution made a full one, the channels that it reads: it has to give the same ones."""
+        node = self.graph.by_key[key]
+        if node.origin is None or node.origin.recipe != "dense":
+            return None
+        axis = self.channels.axes[node.inputs[0]][1]
+        known = axis is not None and all(part.group < len(self.kept) for part in axis)
+        return self._map(axis, 0) if known else None
 
     def _filters(self, key: str) -> tuple[Array, Array] | None:
         """Norm of each filter of a producer and size of the constant that it adds, behind its batch normalisation."""
@@ -255,9 +264,9 @@ class _Heir:
         shape = self.graph.shapes[key]
         return [self._map(axis, size) for axis, size in zip(self.channels.axes[key], shape, strict=True)]
 
-    def _weight_axes(self, node: Node, name: str) -> list[tuple[_Map, bool] | None]:
-        """For the first axes of a weight the map of its channels and whether they are inputs; None: as it is."""
-        shape = self.graph.input_shapes(node)[0] if node.inputs else ()
+    def _weight_axes(self, node: Node, name: str) -> list[tuple[_Map, bool]]:
+        """For the first axes of a weight, the map of its channels and whether they are inputs."""
+        shape: Shape = self.graph.input_shapes(node)[0] if node.inputs else ()
         read = self._maps(node.inputs[0]) if node.inputs else []
         made = self._maps(node.key)
         match node.op:
@@ -277,6 +286,11 @@ class _Heir:
                 return []
 
 
+def _channel_axis(node: Node) -> int:
+    """The axis of its channels, in what a convolution or linear layer reads and gives."""
+    return -1 if isinstance(node.op, Linear) else 1
+
+
 def _mixed_axes(node: Node, shapes: Sequence[Shape]) -> list[int]:
     """Axes of its first input that an operator without filters computes across."""
     match node.op:
@@ -290,22 +304,19 @@ def _mixed_axes(node: Node, shapes: Sequence[Shape]) -> list[int]:
             return []
 
 
-def _take(array: Array, axes: Sequence[tuple[_Map, bool] | None], fresh: NDArray[np.float32]) -> NDArray[np.float32]:
+def _take(array: Array, axes: Sequence[tuple[_Map, bool]], fresh: NDArray[np.float32]) -> NDArray[np.float32]:
     """The part of `array` that `axes` name; new outputs are `fresh`, new inputs are not read yet."""
-    for axis, item in enumerate(axes):
-        if item is not None:
-            chosen, reads = item
-            if chosen.given != array.shape[axis] or not (chosen.index != NEW).any():
-                raise _Misfit(f"{array.shape[axis]} channels were given, not {chosen.given}")
-            array = np.take(array, np.maximum(chosen.index, 0), axis)
-            new = (slice(None),) * axis + (chosen.index == NEW,)
-            if (chosen.index == NEW).any():
-                array[new] = 0 if reads else array[new]
+    for axis, (channel, reads) in enumerate(axes):
+        if channel.given != array.shape[axis] or not (channel.index != NEW).any():
+            raise _Misfit(f"{array.shape[axis]} channels were given, not {channel.given}")
+        array = np.take(array, np.maximum(channel.index, 0), axis)
+        if reads:
+            array[(slice(None),) * axis + (channel.index == NEW,)] = 0
     if array.shape != fresh.shape:
         raise _Misfit(f"its weight was {array.shape}, not {fresh.shape}")
     result = array.astype(np.float32)
-    for axis, item in enumerate(axes):
-        if item is not None and not item[1]:
-            new = (slice(None),) * axis + (item[0].index == NEW,)
+    for axis, (channel, reads) in enumerate(axes):
+        if not reads:
+            new = (slice(None),) * axis + (channel.index == NEW,)
             result[new] = fresh[new]
     return result

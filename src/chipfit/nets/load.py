@@ -22,22 +22,28 @@ BUILDING_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError,
 BUILDING_ERRORS += (TypeError, ValueError, ImportError)
 
 
-def load(model: str | Path | nn.Module | Network | ModelProto, *, input_shape: Any = None, seed: int = 0) -> Network:
+def load(
+    model: str | Path | nn.Module | Network | ModelProto,
+    *,
+    input_shape: Any = None,
+    seed: int = 0,
+    classes: int | None = None,
+) -> Network:
     """The network that `model` stands for.
 
     `model` is a `Network` (handed back), a PyTorch module, an ONNX model, the path of an .onnx file, "module:function"
     for a function without arguments that gives a module, a network or a pair (module, input shape), or a name from the
-    zoo, whose weights `seed` draws. `input_shape`, batch first, is needed for PyTorch modules that have no
+    zoo, whose weights `seed` draws and whose last layer has `classes` outputs. `input_shape`, batch first, is needed for PyTorch modules that have no
     `example_input`, and for ONNX files with open sizes. Raises `InvalidInput` for what cannot be read.
     """
     if isinstance(model, Network):
         return model
     if isinstance(model, (str, Path)):
-        return _by_name(str(model), input_shape, seed)
+        return _by_name(str(model), input_shape, seed, classes)
     return _from_object(model, "network", input_shape, "")
 
 
-def _by_name(text: str, input_shape: Any, seed: int) -> Network:
+def _by_name(text: str, input_shape: Any, seed: int, classes: int | None) -> Network:
     path, suffix = Path(text), Path(text).suffix.lower()
     if suffix == ".tflite":
         raise InvalidInput(
@@ -58,7 +64,7 @@ def _by_name(text: str, input_shape: Any, seed: int) -> Network:
     if ":" in text and not path.exists():
         return _from_function(text, input_shape)
     if text.split("-")[0] in ZOO:
-        return from_zoo(text, seed)
+        return from_zoo(text, seed, classes)
     if path.exists():
         raise InvalidInput(f"{text}: not a form that chipfit reads; give {FORMS}")
     near = difflib.get_close_matches(text, ZOO, n=3)

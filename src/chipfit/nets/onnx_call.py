@@ -25,9 +25,9 @@ class Computed:
 class Call:
     """An operator to be translated.
 
-    `inputs` are computed tensors, arrays that are known already, or None where left out; `names` are their names in the
-    file. `outputs` are the names of the results, "" where left out. `alone` says of each input whether nothing else reads
-    it; `constants` has the keys of arrays that are nodes already, by their name in the file.
+    `inputs` are computed tensors, arrays that are known already, or None where left out; `names` are their names in
+    the file. `outputs` are the names of the results, "" where left out. `alone` says of each input whether nothing else
+    reads it; `constants` has the keys of arrays that are nodes already, by their name in the file.
     """
 
     draft: Draft

@@ -52,10 +52,10 @@ InputShape = Sequence[int] | Mapping[str, Sequence[int]]
 def import_onnx(model: Path | str | ModelProto, *, input_shape: InputShape | None = None) -> Network:
     """The network of an ONNX file (operator sets 13 and later).
 
-    Keys are the names of the nodes; a node without a name is called after its weight, else operator_index. A batch that
-    is open becomes 1. `input_shape`, batch first, fixes other open sizes: one shape, or one per input by name. Arithmetic
-    on shapes and constants is worked out; what no node of a graph can say becomes an `Opaque`. Raises `InvalidInput` for
-    a file that cannot be read, sizes that stay open and shapes that are not known.
+    Keys are the names of the nodes; a node without a name is called after its weight, else operator_index. A batch
+    that is open becomes 1. `input_shape`, batch first, fixes other open sizes: one shape, or one per input by name.
+    Arithmetic on shapes and constants is worked out; what no node of a graph can say becomes an `Opaque`. Raises
+    `InvalidInput` for a file that cannot be read, sizes that stay open and shapes that are not known.
     """
     where = "ONNX model" if isinstance(model, ModelProto) else str(model)
     proto = model if isinstance(model, ModelProto) else _read(Path(model))
@@ -218,8 +218,8 @@ class _Importer:
             shape = shapes.get(name)
             if shape is None:
                 raise InvalidInput(
-                    f"{self.where}: node {node.key!r}: the operator {operator!r} is unknown and so is the shape of what "
-                    "it gives; cut the network before it, or store the shape with onnx.shape_inference"
+                    f"{self.where}: node {node.key!r}: the operator {operator!r} is unknown and so is the shape of "
+                    "what it gives; cut the network before it, or store the shape with onnx.shape_inference"
                 )
             key = node.key if index == 0 else f"{node.key}.{index}"
             self.tensors[name] = Computed(self.draft.add(key, Opaque(operator, shape), reads))
@@ -322,6 +322,6 @@ def _input_shape(
         )
     if shape[0] != 1:
         raise InvalidInput(
-            f"{where}: input {item.name!r} of shape {shape} has no batch of 1 first; export it with one, or with an open one"
+            f"{where}: input {item.name!r} of shape {shape} has no batch of 1 first; export it with one, or an open one"
         )
     return shape

@@ -137,7 +137,7 @@ def _line(node: Node, weights: Mapping[str, Array], mean: Array, deviation: Arra
 
 
 def resized(weight: Array, kernel: Sequence[int]) -> tuple[Array, bool]:
-    """A filter (out, in, h, w) with another window: zeros around it, or its centre; and whether only zeros were lost."""
+    """A filter (out, in, h, w) in another window: with zeros around it, or its centre; whether only zeros were lost."""
     grown = [max(size - have, 0) for size, have in zip(kernel, weight.shape[2:], strict=True)]
     weight = np.pad(weight, [(0, 0), (0, 0), *((growth // 2, growth - growth // 2) for growth in grown)])
     top, left = ((have - size) // 2 for have, size in zip(weight.shape[2:], kernel, strict=True))
@@ -146,7 +146,7 @@ def resized(weight: Array, kernel: Sequence[int]) -> tuple[Array, bool]:
 
 
 def same_work(new: Op, old: Op) -> bool:
-    """Whether two operators of a kind compute the same but for widths, and for windows that grew around one centre."""
+    """Whether two operators of a kind do the same but for widths, and for windows that grew around one centre."""
     if isinstance(new, Conv2d) and isinstance(old, Conv2d):
         grown = [step * (a - b) // 2 for step, a, b in zip(new.dilation, new.kernel, old.kernel, strict=True)]
         pads = tuple(pad + grown[side % 2] for side, pad in enumerate(old.padding))

@@ -100,8 +100,8 @@ def load(weights: Path = Path(__file__).with_name("{weight_file}")) -> Model:
 def export_torch(network: Network, directory: Path) -> Path:
     """Writes model.py and model.safetensors into `directory`; gives the path of model.py.
 
-    model.py has a class `Model` with one layer per node that has weights, named after its key, and `load()`, which reads
-    the weights beside it. Raises `UnsupportedOperator` for an opaque node, `InvalidInput` for an open graph,
+    model.py has a class `Model` with one layer per node that has weights, named after its key, and `load()`, which
+    reads the weights beside it. Raises `UnsupportedOperator` for an opaque node, `InvalidInput` for an open graph,
     `StorageFull` where the disk is full.
     """
     if network.graph.decisions:
@@ -202,7 +202,7 @@ class _Writer:
                 corners = f", align_corners={op.align_corners}" if op.mode == "bilinear" else ""
                 return f'F.interpolate({args[0]}, {where}, mode="{op.mode}"{corners})'
             case Concat():
-                return f"torch.cat(({', '.join(self.with_batch(node))},), dim={op.axis})"
+                return f"torch.cat([{', '.join(self.with_batch(node))}], dim={op.axis})"
             case Slice():
                 rank = len(self.graph.input_shapes(node)[0])
                 step = "" if op.step == 1 else f":{op.step}"
@@ -311,4 +311,5 @@ def _number(value: float) -> str:
 
 def _padded(source: str, padding: Sequence[Any], value: str = "0.0") -> str:
     top, left, bottom, right = padding
-    return f"F.pad({source}, ({left}, {right}, {top}, {bottom}), value={value})"
+    fill = "" if value == "0.0" else f", value={value}"
+    return f"F.pad({source}, ({left}, {right}, {top}, {bottom}){fill})"

@@ -1,74 +1,17 @@
-"""PyTorch's operators (ATen) as nodes of a graph."""
+"""PyTorch's operators (ATen) that compute, as nodes of a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from chipfit.graph.ops import Activation, Concat, Elementwise, GlobalPool, MatMul, Resize, Softmax
+from chipfit.graph.ops import Activation, Elementwise, MatMul, Resize, Softmax
 from chipfit.nets import draft as to
-from chipfit.nets.draft import Draft, Unrepresentable
-
-
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """A tensor that is known only at run time: the key that gives it."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class Call:
-    """An operator to be translated; tensors among its arguments are computed, or known already."""
-
-    draft: Draft
-    key: str
-    arguments: Mapping[str, Any]
-
-    def tensor(self, name: str) -> str:
-        """Key of a tensor; a known tensor or a number becomes a constant."""
-        return self.key_of(self.arguments[name], name)
-
-    def key_of(self, value: Any, name: str) -> str:
-        """Key of a tensor that is an entry of the argument `name`."""
-        if isinstance(value, Computed):
-            return value.key
-        if not isinstance(value, (torch.Tensor, int, float)):
-            raise Unrepresentable(f"{name}={value}")
-        array = as_array(value) if isinstance(value, torch.Tensor) else np.array(value, np.float32)
-        return self.draft.constant(f"{self.key}.{name}", array)
-
-    def array(self, name: str) -> NDArray[np.float32]:
-        """A tensor that is known. Raises `Unrepresentable` for one that is computed at run time."""
-        value = self.arguments[name]
-        if not isinstance(value, torch.Tensor):
-            raise Unrepresentable(f"{name} is not known before run time")
-        return as_array(value)
-
-    def optional(self, name: str) -> NDArray[np.float32] | None:
-        """A tensor that is known, or None where it is left out."""
-        return None if self.arguments[name] is None else self.array(name)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor that is computed."""
-        value = self.arguments[name]
-        return self.draft.shapes[value.key] if isinstance(value, Computed) else tuple(value.shape)
-
-    def ints(self, name: str, length: int = 0) -> list[int]:
-        """A list of whole numbers; a single one is repeated to `length`."""
-        value = self.arguments[name]
-        listed = [int(entry) for entry in (value if isinstance(value, Sequence) else [value])]
-        return listed * length if len(listed) == 1 and length else listed
-
-
-def as_array(value: torch.Tensor) -> NDArray[np.float32]:
-    """A tensor as float32, on this machine's memory."""
-    return value.detach().to("cpu", torch.float32).numpy()
+from chipfit.nets.draft import Unrepresentable
+from chipfit.nets.torch_call import Call
+from chipfit.nets.torch_layout import LAYOUT
 
 
 def _convolution(call: Call) -> str:
@@ -238,102 +181,6 @@ def _resize(mode: str) -> Callable[[Call], str]:
     return build
 
 
-def _pad(call: Call) -> str:
-    if call.arguments.get("mode", "constant") != "constant":
-        raise Unrepresentable(f"mode={call.arguments['mode']}")
-    pairs, rank = call.ints("pad"), len(call.shape("self"))
-    before, after = [0] * rank, [0] * rank
-    for position in range(len(pairs) // 2):
-        before[-1 - position], after[-1 - position] = pairs[2 * position : 2 * position + 2]
-    return to.pad(call.draft, call.key, call.tensor("self"), before, after, float(call.arguments["value"] or 0))
-
-
-def _view(target: str) -> Callable[[Call], str]:
-    return lambda call: to.reshape(call.draft, call.key, call.tensor("self"), call.ints(target))
-
-
-def _squeeze(call: Call) -> str:
-    shape = call.shape("self")
-    listed = call.ints("dim") if "dim" in call.arguments else list(range(len(shape)))
-    axes = {axis % len(shape) for axis in listed if shape[axis] == 1}
-    target = [size for axis, size in enumerate(shape) if axis not in axes]
-    return to.reshape(call.draft, call.key, call.tensor("self"), target)
-
-
-def _unsqueeze(call: Call) -> str:
-    shape = list(call.shape("self"))
-    axis = int(call.arguments["dim"]) % (len(shape) + 1)
-    return to.reshape(call.draft, call.key, call.tensor("self"), [*shape[:axis], 1, *shape[axis:]])
-
-
-def _permute(call: Call) -> str:
-    return to.transpose(call.draft, call.key, call.tensor("self"), call.ints("dims"))
-
-
-def _transpose(call: Call) -> str:
-    order = list(range(len(call.shape("self"))))
-    a, b = int(call.arguments["dim0"]), int(call.arguments["dim1"])
-    order[a], order[b] = order[b], order[a]
-    return to.transpose(call.draft, call.key, call.tensor("self"), order)
-
-
-def _expand(call: Call) -> str:
-    shape, target = call.shape("self"), call.ints("size")
-    wanted = [size if size != -1 else given for given, size in zip((*shape,), target[-len(shape) :], strict=False)]
-    if len(target) != len(shape) or tuple(wanted) != shape:
-        raise Unrepresentable(f"repetition to {target}")
-    return call.tensor("self")
-
-
-def _cat(call: Call) -> str:
-    tensors, axis = call.arguments["tensors"], int(call.arguments["dim"])
-    keys = [call.key_of(value, f"tensors.{index}") for index, value in enumerate(tensors)]
-    if axis % len(call.draft.shapes[keys[0]]) == 0:
-        raise Unrepresentable("along the batch")
-    return call.draft.add(call.key, Concat(axis), keys)
-
-
-def _split(call: Call) -> list[str]:
-    axis = int(call.arguments["dim"])
-    size = call.shape("self")[axis]
-    if "split_sizes" in call.arguments:
-        bounds = np.cumsum([0, *call.ints("split_sizes")]).tolist()
-    else:
-        bounds = [*range(0, size, int(call.arguments["split_size"])), size]
-    source = call.tensor("self")
-    return [
-        to.cut(call.draft, f"{call.key}.{index}", source, axis, start, stop)
-        for index, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
-    ]
-
-
-def _slice(call: Call) -> str:
-    given, source, axis = call.arguments, call.tensor("self"), int(call.arguments["dim"])
-    size = call.shape("self")[axis]
-    start = 0 if given["start"] is None else int(given["start"])
-    stop = size if given["end"] is None else int(given["end"])
-    step = int(given["step"])
-    if slice(start, stop, step).indices(size) == (0, size, 1):
-        return source
-    return to.cut(call.draft, call.key, source, axis, start, stop, step)
-
-
-def _select(call: Call) -> str:
-    return to.select(
-        call.draft, call.key, call.tensor("self"), int(call.arguments["dim"]), int(call.arguments["index"])
-    )
-
-
-def _unbind(call: Call) -> list[str]:
-    axis = int(call.arguments["dim"])
-    count, source = call.shape("self")[axis], call.tensor("self")
-    return [to.select(call.draft, f"{call.key}.{index}", source, axis, index) for index in range(count)]
-
-
-def _pixel_shuffle(call: Call) -> str:
-    return to.depth_to_space(call.draft, call.key, call.tensor("self"), int(call.arguments["upscale_factor"]), True)
-
-
 def _attention(call: Call) -> str:
     given, draft, key = call.arguments, call.draft, call.key
     shape = call.shape("query")
@@ -355,18 +202,8 @@ def _attention(call: Call) -> str:
     return draft.add(key, MatMul(), [share, call.tensor("value")])
 
 
-def _same(call: Call) -> str:
-    return call.tensor(next(iter(call.arguments)))
-
-
-def _to(call: Call) -> str:
-    kind = call.arguments.get("dtype")
-    if kind is not None and not kind.is_floating_point:
-        raise Unrepresentable("a cast to whole numbers")
-    return call.tensor("self")
-
-
 OPERATORS: Mapping[str, Callable[[Call], str | list[str]]] = {
+    **LAYOUT,
     **dict.fromkeys(("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "convolution"), _convolution),
     "linear": _linear,
     "addmm": _addmm,
@@ -418,24 +255,6 @@ OPERATORS: Mapping[str, Callable[[Call], str | list[str]]] = {
     "amax": _reduce("max"),
     "upsample_nearest2d": _resize("nearest"),
     "upsample_bilinear2d": _resize("bilinear"),
-    "pad": _pad,
-    "constant_pad_nd": _pad,
-    **dict.fromkeys(("view", "_unsafe_view"), _view("size")),
-    "reshape": _view("shape"),
-    "squeeze": _squeeze,
-    "unsqueeze": _unsqueeze,
-    "permute": _permute,
-    "transpose": _transpose,
-    "expand": _expand,
-    "cat": _cat,
-    "split": _split,
-    "split_with_sizes": _split,
-    "slice": _slice,
-    "select": _select,
-    "unbind": _unbind,
-    "pixel_shuffle": _pixel_shuffle,
     "scaled_dot_product_attention": _attention,
-    **dict.fromkeys(("clone", "contiguous", "dropout", "alias", "detach", "lift_fresh_copy"), _same),
-    **dict.fromkeys(("to", "_to_copy"), _to),
 }
 """How each operator is said in a graph, by its name without overload. One that is missing becomes an `Opaque`."""

@@ -144,7 +144,7 @@ def prepare(study: Study, progress: Callable[..., Any] | None = None) -> Problem
     `progress` wraps what may take long (fitting an estimator for the first time). Raises `InvalidInput` for what
     cannot be used.
     """
-    network = load(study.model, input_shape=study.input_shape, seed=study.seed)
+    network = load(study.model, input_shape=study.input_shape, seed=study.seed, classes=study.classes)
     target = load_target(study.target)
     space, members = opened(network.graph, study.space)
     estimator = default_estimator(target, study.precision, **({"progress": progress} if progress else {}))

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from chipfit.errors import InvalidInput
 from chipfit.tasks.cache import cache_directory, read_arrays, write_arrays
 
-CACHE_FROM_BYTES = 64 * 2**20
+CACHE_FROM_BYTES = 16 * 2**20
 """Arrays from this size on are kept; smaller ones decode faster than a person notices."""
 
 

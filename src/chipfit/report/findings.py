@@ -1,0 +1,285 @@
+"""What a run has found, in words: the sentence on top, the lines of the comparison, where every figure is from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chipfit.report.words import amount, change, latency, plural, share
+
+if TYPE_CHECKING:
+    from chipfit.estimate.estimator import Provenance
+    from chipfit.run.journal import Trial
+    from chipfit.run.summary import Row, Summary
+
+COST_TITLES: Mapping[str, str] = {
+    "latency": "latency",
+    "parameters": "parameters",
+    "weights": "weights",
+    "peak_memory": "peak RAM",
+    "energy": "energy",
+    "macs": "MACs",
+}
+"""Costs by the names that studies use, as columns are titled."""
+
+_SAVING: Mapping[str, tuple[str, str, str]] = {
+    "latency": ("takes", "less", "time per image"),
+    "energy": ("needs", "less", "energy per image"),
+    "weights": ("needs", "less", "memory for weights"),
+    "peak_memory": ("needs", "less", "memory for activations"),
+    "parameters": ("has", "fewer", "parameters"),
+    "macs": ("does", "fewer", "multiply-accumulates"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """An accuracy as a fraction; `standard_error` is nan where nobody gave one, `split` "test" or "validation"."""
+
+    value: float
+    standard_error: float
+    split: str
+
+    def __str__(self) -> str:
+        if math.isfinite(self.standard_error):
+            return f"{self.value * 100:.1f} ± {self.standard_error * 100:.1f} %"
+        return share(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A cost as text, and how much that is more or less than the baseline's; empty where there is nothing to say."""
+
+    text: str
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of the comparison as text. `figures` go by the names in `COST_TITLES`; empty where nothing was found."""
+
+    name: str
+    holds: bool
+    best: bool
+    accuracy: str
+    figures: Mapping[str, Figure]
+    notes: tuple[str, ...]
+
+
+def accuracy_of(trial: Trial) -> Accuracy | None:
+    """The accuracy on the test split where it was measured, else on the validation split; None where training failed."""
+    for split, prefix in (("test", "test_"), ("validation", "")):
+        value = trial.metrics.get(f"{prefix}accuracy", math.nan)
+        if math.isfinite(value):
+            return Accuracy(value, trial.metrics.get(f"{prefix}accuracy_standard_error", math.nan), split)
+    return None
+
+
+def baseline_of(summary: Summary) -> Trial | None:
+    """The trial that everything is compared with, None where the baseline is not trained yet."""
+    return next((row.trial for row in summary.rows if row.name == "baseline"), None)
+
+
+def objective(summary: Summary) -> str:
+    """The cost that the study asks first to be lowered."""
+    return next(name for name in summary.study.search.objectives if name != "accuracy")
+
+
+def winner(summary: Summary) -> Row | None:
+    """Of the rows that hold all limits, the one with the lowest first objective; None where there is none."""
+    name = objective(summary)
+    found = [row for row in summary.rows if row.holds and row.trial is not None and row.name != "baseline"]
+    return min(found, key=lambda row: row.trial.costs[name] if row.trial else math.inf, default=None)
+
+
+def limits(summary: Summary) -> dict[str, float]:
+    """Upper bounds on costs in SI units; those relative to the baseline only once there is one."""
+    baseline = baseline_of(summary)
+    found: dict[str, float] = {}
+    for name, bound in summary.study.limits.costs.items():
+        if not bound.relative:
+            found[name] = bound.value
+        elif baseline is not None:
+            found[name] = bound.value * baseline.costs[name]
+    return found
+
+
+def asked(summary: Summary) -> list[str]:
+    """Every limit of the study in words."""
+    wanted = summary.study.limits
+    known = limits(summary)
+    found: list[str] = []
+    if wanted.accuracy_drop is not None:
+        found.append(f"accuracy at most {wanted.accuracy_drop * 100:.3g} points below the baseline trained alike")
+    if wanted.accuracy is not None:
+        found.append(f"accuracy ≥ {share(wanted.accuracy)}")
+    for name, bound in wanted.costs.items():
+        relative = f"{bound.value * 100:.3g} % of the baseline" if bound.relative else ""
+        exact = amount(name, known[name]) if name in known else ""
+        text = f"{relative} ({exact})" if relative and exact else relative or exact
+        found.append(f"{COST_TITLES[name]} ≤ {text}")
+    return found
+
+
+def broken(summary: Summary, trial: Trial) -> list[str]:
+    """Every limit that a trained network does not hold, with the figure and the limit. The validation split judges."""
+    found = [
+        f"{COST_TITLES[name]} {amount(name, trial.costs[name])} is above the limit {amount(name, limit)}"
+        for name, limit in limits(summary).items()
+        if trial.costs.get(name, 0.0) > limit
+    ]
+    wanted, judge = summary.study.limits, baseline_of(summary)
+    accuracy = trial.metrics.get("accuracy", math.nan)
+    floors: list[tuple[float, str]] = []
+    if wanted.accuracy_drop is not None and judge is not None and judge.stage == trial.stage == "final":
+        floors.append((judge.metrics.get("accuracy", math.nan) - wanted.accuracy_drop, "asked against the baseline"))
+    if wanted.accuracy is not None and trial.stage == "final":
+        floors.append((wanted.accuracy, "asked"))
+    found += [
+        f"accuracy {share(accuracy)} on validation is below the {share(floor)} {why}"
+        for floor, why in floors
+        if accuracy < floor
+    ]
+    return found
+
+
+def comparison(summary: Summary) -> list[Line]:
+    """The lines of the comparison table."""
+    best = winner(summary)
+    return [_line(summary, row, best is not None and row.name == best.name) for row in summary.rows]
+
+
+def _line(summary: Summary, row: Row, best: bool) -> Line:
+    notes = [row.note] if row.note else []
+    trial = row.trial
+    if trial is None:
+        return Line(row.name, row.holds, False, "–", {}, tuple(notes))
+    if trial.status == "failed":
+        notes.append(f"training failed: {trial.why}")
+    elif not row.holds:
+        notes += broken(summary, trial)
+    accuracy, baseline = accuracy_of(trial), baseline_of(summary)
+    if accuracy is not None and accuracy.split != "test" and summary.study.accuracy is None:
+        notes.append("accuracy on the validation split, no test yet")
+    figures = {
+        name: Figure(
+            amount(name, trial.costs[name]),
+            change(trial.costs[name], baseline.costs[name]) if baseline is not None and row.name != "baseline" else "",
+        )
+        for name in COST_TITLES
+        if name in trial.costs
+    }
+    return Line(row.name, row.holds, best, str(accuracy or "–"), figures, tuple(notes))
+
+
+def headline(summary: Summary) -> str:
+    """The sentence that a person who reads only one needs; it claims no more than what was found."""
+    baseline, target, best = baseline_of(summary), summary.study.target, winner(summary)
+    if not summary.finished:
+        return f"{_unfinished(summary)} Nothing here is final; the same search command goes on from there."
+    if baseline is None:
+        return "The baseline could not be trained, so there is nothing to compare with."
+    if best is None or best.trial is None:
+        return (
+            f"No network was found that holds all limits on {target}; the table says which limits failed. "
+            "The baseline is the only result."
+        )
+    name = objective(summary)
+    new, old = best.trial.costs[name], baseline.costs[name]
+    figures = f"{amount(name, new)} instead of {amount(name, old)}"
+    verb, less, noun = _SAVING[name]
+    if new >= old:
+        return (
+            f"Nothing better than the baseline was found on {target}: {best.name} holds all limits, but its "
+            f"{COST_TITLES[name]} is no lower ({figures}), {_at_accuracy(summary, best.trial, baseline)}."
+        )
+    return (
+        f"{best.name} {verb} {change(new, old).lstrip('−')} {less} {noun} than the baseline on {target} "
+        f"({figures}, {_kind(name)}) {_at_accuracy(summary, best.trial, baseline)}."
+    )
+
+
+def _kind(cost: str) -> str:
+    return "predicted" if cost in ("latency", "energy") else "counted"
+
+
+def _unfinished(summary: Summary) -> str:
+    done = len(summary.trials)
+    if not done:
+        return "The run has not trained any network yet."
+    return f"The run is not finished: {plural(done, 'network')} trained so far."
+
+
+def _at_accuracy(summary: Summary, trial: Trial, baseline: Trial) -> str:
+    """How the accuracies compare; "equal" only where the difference is within its own standard error."""
+    new, old = accuracy_of(trial), accuracy_of(baseline)
+    if new is None or old is None or new.split != old.split:
+        return "with accuracies that cannot be compared"
+    figures = f"{new} against {old}{_where(summary, new.split)}"
+    difference = new.value - old.value
+    if abs(difference) <= math.hypot(new.standard_error, old.standard_error) or difference == 0:
+        return f"at equal accuracy ({figures})"
+    points, direction = f"{abs(difference) * 100:.1f}", "higher" if difference > 0 else "lower"
+    return f"at an accuracy {points} points {direction} ({figures})"
+
+
+def _where(summary: Summary, split: str) -> str:
+    if summary.study.accuracy is not None:
+        return ""
+    images = _sizes(summary).get(split)
+    return f" on {images:,} {split} images" if images else f" on the {split} split"
+
+
+def _sizes(summary: Summary) -> Mapping[str, int]:
+    data: Mapping[str, Any] = summary.provenance.get("data", {})
+    return data.get("sizes", {})
+
+
+def sources(summary: Summary, estimator: Provenance | None = None) -> list[str]:
+    """Where each figure of the comparison is from, one sentence for each kind."""
+    study = summary.study
+    trained = f"; {trained_on(estimator)}" if estimator is not None else ""
+    spreads = [
+        row.trial.costs["latency_spread"] / row.trial.costs["latency"]
+        for row in summary.rows
+        if row.trial is not None and row.trial.costs.get("latency") and "latency_spread" in row.trial.costs
+    ]
+    spread = f", spread (one standard deviation) up to ± {share(max(spreads))}" if spreads else ""
+    if study.accuracy is not None:
+        accuracy = f"accuracy: as returned by {study.accuracy}"
+    else:
+        metric = summary.provenance.get("data", {}).get("metric", "accuracy")
+        where = _where(summary, "test").removeprefix(" on ")
+        named = "" if metric == "accuracy" else f" ({metric})"
+        accuracy = f"accuracy{named}: measured on {where} that the search did not see, ± one standard error"
+    return [
+        f"latency: predicted by the estimator for {study.target}{spread}{trained}",
+        "energy: predicted by the same estimator (modelled, not measured)",
+        accuracy,
+        "parameters, weights, peak RAM: counted in the network (peak RAM: activations alive at once)",
+    ]
+
+
+def trained_on(estimator: Provenance) -> str:
+    """What an estimator rests on, with its error on networks that it never saw."""
+    source, errors = estimator.source, estimator.network_errors
+    day = f" on {source.date}" if source.date else ""
+    return (
+        f"{estimator.subgraphs:,} subgraphs {source.kind} with {source.tool} {source.version}{day}; "
+        f"{plural(errors.count, 'whole unseen network')}: median {share(errors.median)}, "
+        f"worst {share(errors.largest)} off"
+    )
+
+
+def latency_of(trial: Trial) -> str:
+    """The predicted latency of a trial with its spread."""
+    return latency(trial.costs["latency"], trial.costs.get("latency_spread", math.nan))
+
+
+def stage_counts(trials: Sequence[Trial]) -> str:
+    """How trainings ended: "8 trained, 1 stopped early, 1 failed"."""
+    names = {"done": "trained", "stopped": "stopped early", "failed": "failed"}
+    counts = {status: sum(trial.status == status for trial in trials) for status in names}
+    return ", ".join(f"{number} {names[status]}" for status, number in counts.items() if number) or "none"
