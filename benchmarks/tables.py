@@ -1,6 +1,7 @@
 """Costs of a MobileNetV2-like space: how fast tables are built, merged and looked up, on one core.
 
-Run as `OMP_NUM_THREADS=1 python benchmarks/tables.py`. The costs are synthetic arithmetic on the workloads; the sums are exact.
+Run as `OMP_NUM_THREADS=1 python benchmarks/tables.py`. The costs are synthetic arithmetic
+on the workloads; the sums are exact.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class _Drawing:
         return tensor
 
     def conv(self, source: _Tensor) -> _Tensor:
-        kernel = self.value([1, 3, 5])
+        kernel = self.choice([1, 3, 5]) if self.draw(st.booleans()) else self.draw(st.sampled_from([1, 3, 5]))
         pad = (kernel - 1) // 2
         stride = self.draw(st.sampled_from([1, 2])) if source.level < 2 else 1
         depthwise = self.draw(st.booleans())

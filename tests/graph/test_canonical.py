@@ -5,13 +5,13 @@ import itertools
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from tests.graph.strategies import codes_of, spaces
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.canonical import canonical, distinct
 from chipfit.graph.graph import Graph, Input, Node
 from chipfit.graph.ops import Conv2d, Select
 from chipfit.graph.values import Decision, ceil_div, choose
-from tests.graph.strategies import codes_of, spaces
 
 
 @settings(max_examples=60)

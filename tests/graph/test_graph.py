@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.graph.strategies import codes_of, spaces
 
 from chipfit.errors import InvalidGraph
 from chipfit.graph.graph import Graph, Input, Node, resolve
 from chipfit.graph.ops import Activation, Conv2d, Elementwise, Select
 from chipfit.graph.values import CANDIDATE, Choice, Decision, Shape, bind, choices_in, choose
-from tests.graph.strategies import codes_of, spaces
 
 
 def named(graph: Graph, code: np.ndarray) -> dict[str, int]:
@@ -107,10 +107,10 @@ def test_contradictions_are_refused_by_name() -> None:
         Graph((image,), (Node("c", Conv2d(width, (1, 1)), ("x",)),), ("c",))
     with pytest.raises(InvalidGraph, match="options of 'w'"):
         Graph((Input("x", (1, width, 8, 8)),), (relu,), ("relu",))
+    halved = Node("half", Conv2d(4, (1, 1), (2, 2)), ("x",))
+    unequal = Graph((image,), (halved, Node("sum", Elementwise("add"), ("x", "half"))), ("sum",))
     with pytest.raises(InvalidGraph, match="node 'sum'"):
-        halved = Node("half", Conv2d(4, (1, 1), (2, 2)), ("x",))
-        added = Node("sum", Elementwise("add"), ("x", "half"))
-        _ = Graph((image,), (halved, added), ("sum",)).shapes
+        _ = unequal.shapes
 
 
 def test_codes_out_of_range_are_refused() -> None:

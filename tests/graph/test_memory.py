@@ -2,6 +2,7 @@
 
 import numpy as np
 from hypothesis import given, settings
+from tests.graph.strategies import codes_of, spaces
 
 from chipfit.graph.graph import Graph, Input, Node
 from chipfit.graph.memory import liveness, peak
@@ -9,7 +10,6 @@ from chipfit.graph.ops import Activation, Concat, Conv2d, Elementwise, Op, Pool2
 from chipfit.graph.subgraphs import FOLDED, FOLLOWERS, WORKLOAD_KINDS, Subgraph, cut
 from chipfit.graph.tables import TableMax
 from chipfit.graph.values import bind
-from tests.graph.strategies import codes_of, spaces
 
 EVERYTHING = {kind: frozenset(FOLLOWERS) for kind in WORKLOAD_KINDS}
 
@@ -32,7 +32,7 @@ def simulated(graph: Graph, subgraphs: tuple[Subgraph, ...]) -> list[dict[str, i
     return steps
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(spaces())
 def test_peak_is_that_of_a_step_by_step_simulation(graph: Graph) -> None:
     for fuses in ({}, FOLDED, EVERYTHING):

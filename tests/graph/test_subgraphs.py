@@ -1,7 +1,10 @@
 """Cutting an open graph says for every code what cutting the closed graph says."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
+from tests.graph.strategies import codes_of, spaces
 
 from chipfit.graph.graph import Graph, Input, Node
 from chipfit.graph.ops import (
@@ -27,7 +30,6 @@ from chipfit.graph.subgraphs import (
     cut,
 )
 from chipfit.graph.values import Decision, bind, choose
-from tests.graph.strategies import codes_of, spaces
 
 EVERYTHING = {kind: frozenset(FOLLOWERS) for kind in WORKLOAD_KINDS}
 CONVOLUTIONS = {"conv": frozenset(FOLLOWERS), "depthwise": frozenset({"batch_norm", "activation"})}
@@ -104,7 +106,7 @@ def test_what_is_fused_away_has_no_other_reader(graph: Graph) -> None:
     closed = graph.close(codes_of(graph)[-1])
     for subgraph in cut(closed, EVERYTHING):
         keys = [key for key, _ in subgraph.members]
-        for key, after in zip(keys, keys[1:], strict=False):
+        for key, after in itertools.pairwise(keys):
             assert [reader.key for reader in closed.consumers[key]] == [after]
             assert key not in closed.outputs
 

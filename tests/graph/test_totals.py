@@ -2,13 +2,13 @@
 
 import pytest
 from hypothesis import given, settings
+from tests.graph.strategies import codes_of, spaces
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.graph import Graph, Input, Node
 from chipfit.graph.ops import BatchNorm, Conv2d, GlobalPool, Linear, Reshape
 from chipfit.graph.totals import count_macs, count_parameters, macs, parameters
 from chipfit.graph.values import Decision, choose
-from tests.graph.strategies import codes_of, spaces
 
 
 @settings(max_examples=40)

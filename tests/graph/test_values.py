@@ -6,7 +6,7 @@ import operator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chipfit.graph import values as v
@@ -58,12 +58,14 @@ def check(function, arguments) -> None:
         assert plain(result)
 
 
+@settings(max_examples=50)
 @given(values(), values())
 def test_arithmetic_is_arithmetic_under_every_code(a: Value, b: Value) -> None:
     for function in ARITHMETIC:
         check(function, (a, b))
 
 
+@settings(max_examples=50)
 @given(values(), values(low=1))
 def test_division_is_division_under_every_code(a: Value, b: Value) -> None:
     for function in DIVISIONS:
@@ -72,6 +74,7 @@ def test_division_is_division_under_every_code(a: Value, b: Value) -> None:
     check(operator.neg, (a,))
 
 
+@settings(max_examples=50)
 @given(values(boolean=True), values(boolean=True), values(), values())
 def test_logic_is_logic_under_every_code(p: Value, q: Value, a: Value, b: Value) -> None:
     check(v.both, (p, q))
@@ -84,6 +87,7 @@ def test_logic_is_logic_under_every_code(p: Value, q: Value, a: Value, b: Value)
     assert v.bounds(a) == (min(found), max(found))
 
 
+@settings(max_examples=50)
 @given(values(), values())
 def test_equality_is_of_whole_tables_and_agrees_with_hashes(a: Value, b: Value) -> None:
     same = all(bind(a, code) == bind(b, code) for code in CODES)
@@ -98,6 +102,7 @@ def test_equality_is_of_whole_tables_and_agrees_with_hashes(a: Value, b: Value) 
         assert hash(as_float) == hash(a)
 
 
+@settings(max_examples=50)
 @given(values(), st.lists(st.sampled_from(CODES), min_size=1, max_size=9))
 def test_along_codes_equals_binding_each(value: Value, codes: list[dict[str, int]]) -> None:
     columns = {name: np.array([code[name] for code in codes]) for name in LENGTHS}
@@ -106,6 +111,7 @@ def test_along_codes_equals_binding_each(value: Value, codes: list[dict[str, int
         assert bind(result, {CANDIDATE: number}) == bind(value, code)
 
 
+@settings(max_examples=50)
 @given(values(), st.sampled_from(CODES), st.sampled_from(sorted(LENGTHS)))
 def test_binding_one_decision_at_a_time_is_binding_all(value: Value, code: dict[str, int], first: str) -> None:
     once = bind(value, {first: code[first]})
@@ -149,6 +155,7 @@ def test_a_choice_is_a_value() -> None:
         Decision("w", ())
 
 
+@settings(max_examples=50)
 @given(values())
 def test_axes_may_be_given_in_any_order(value: Value) -> None:
     if isinstance(value, Choice):

@@ -117,6 +117,22 @@ def test_images_are_cut_and_scaled_to_the_size_asked_for(tmp_path: Path) -> None
         image_folder(root)
 
 
+def test_photographs_stand_upright(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "pets", {"a": 8, "b": 8})
+    lying = Image.new("RGB", (12, 12), (0, 0, 0))
+    lying.paste((255, 255, 255), (0, 0, 6, 12))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for file in (root / "a").glob("*.png"):
+        file.unlink()
+    for index in range(8):
+        lying.save(root / "a" / f"{index}.jpg", exif=turned, quality=95)
+    task = image_folder(root)
+    (image, *_) = task.images["train"][task.labels["train"] == 0]
+    assert image[:5].mean() > 240
+    assert image[7:].mean() < 15
+
+
 def test_a_corrupt_image_is_refused_by_name_or_skipped_and_counted(tmp_path: Path) -> None:
     root = write_classes(tmp_path / "pets", COUNTS)
     for content in (b"", b"not an image", png(0)[:60], png(0)[:-30].replace(b"IDAT", b"IDAX")):

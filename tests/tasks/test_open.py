@@ -1,10 +1,12 @@
 """Short names of tasks."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import chipfit.tasks
 from chipfit.errors import InvalidInput
 from chipfit.tasks.open import open_task
 
@@ -59,3 +61,13 @@ def test_bad_names_are_refused_in_one_line(spec: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         open_task(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_the_package_hands_names_on_without_importing_torch() -> None:
+    script = "import sys, chipfit.tasks; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    for name in chipfit.tasks.__all__:
+        assert getattr(chipfit.tasks, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = chipfit.tasks.no_such_name

@@ -25,7 +25,8 @@ from chipfit.tasks.task import Task
 class Recipe:
     """How a network is trained: SGD with Nesterov momentum, a linear warm-up and one cosine descent.
 
-    `images` caps the training images of an epoch (None: all of them). 0 epochs only evaluate.
+    `images` caps the training images of an epoch (None: all of them). 0 epochs train nothing. `warmup` is a fraction
+    of the training. A batch needs 2 images: batch normalisation has no variance over one.
     """
 
     epochs: int
@@ -37,8 +38,17 @@ class Recipe:
     images: int | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or self.batch_size < 1 or self.learning_rate <= 0 or (self.images or 1) < 1:
-            raise InvalidInput(f"a recipe needs epochs >= 0, batch_size, learning_rate and images > 0, got {self}")
+        faults = [
+            self.epochs < 0 and "epochs must be 0 or more",
+            self.batch_size < 2 and "batch_size must be 2 or more",
+            not 0 < self.learning_rate < math.inf and "learning_rate must be above 0",
+            not 0 <= self.momentum < 1 and "momentum must be from 0 to below 1",
+            not 0 <= self.weight_decay < math.inf and "weight_decay must be 0 or more",
+            not 0 <= self.warmup < 1 and "warmup must be from 0 to below 1",
+            self.images is not None and self.images < 2 and "images must be 2 or more",
+        ]
+        if found := [fault for fault in faults if fault]:
+            raise InvalidInput(f"{found[0]}, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +87,17 @@ def train(
 
     The order and augmentation of images in an epoch depend on `seed` and the epoch only. With a `checkpoint` the state
     is written after every epoch, and a training that finds it goes on from there, with the same result as without a
-    break. Raises `TrainingFailed` when the loss is not finite.
+    break. Raises `TrainingFailed` when the loss is not finite, `InvalidInput` for a checkpoint of another training.
     """
     where = resolve_device(device)
     module.to(where)
-    state = _State(module, recipe)
+    state = _State(module, recipe, seed)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint, where)
         yield from state.history
-    steps = _steps(task, recipe)
     for number in range(len(state.history) + 1, recipe.epochs + 1):
         begin = time.monotonic()
-        loss = _epoch(module, task, recipe, state, number, steps, seed, where)
+        loss = _epoch(module, task, state, number, where)
         metrics = evaluate(module, task, "validation", device=device, batch_size=recipe.batch_size)
         epoch = Epoch(number, loss, metrics, time.monotonic() - begin)
         state.add(epoch, metrics[task.metric])
@@ -121,39 +130,31 @@ def _size(module: torch.nn.Module) -> tuple[int, int] | None:
     return (int(shape[2]), int(shape[3])) if len(shape) == 4 else None  # type: ignore[arg-type]
 
 
-def _steps(task: Task, recipe: Recipe) -> int:
-    images = min(task.sizes["train"], recipe.images or task.sizes["train"])
-    return math.ceil(images / recipe.batch_size)
-
-
-def _epoch(
-    module: GraphModule,
-    task: Task,
-    recipe: Recipe,
-    state: _State,
-    number: int,
-    steps: int,
-    seed: int,
-    where: torch.device,
-) -> float:
+def _epoch(module: GraphModule, task: Task, state: _State, number: int, where: torch.device) -> float:
     """One pass over the training images; the mean loss."""
+    recipe = state.recipe
+    images = min(task.sizes["train"], recipe.images or task.sizes["train"])
+    steps = math.ceil(images / recipe.batch_size)
     module.train()
-    torch.manual_seed(seed * 1_000_003 + number)
-    batches = task.batches("train", recipe.batch_size, _size(module), np.random.default_rng([seed, number]))
-    total = 0.0
+    torch.manual_seed(state.seed * 1_000_003 + number)
+    batches = task.batches("train", recipe.batch_size, _size(module), np.random.default_rng([state.seed, number]))
+    losses: list[float] = []
     for step, (inputs, targets) in enumerate(islice(batches, steps)):
-        _set_rate(state.optimizer, recipe, ((number - 1) * steps + step) / (recipe.epochs * steps))
-        if len(inputs) < 2:
+        count = min(len(inputs), images - step * recipe.batch_size)
+        if count < 2:
             continue  # batch normalisation has no variance over one image
+        _set_rate(state.optimizer, recipe, ((number - 1) * steps + step) / (recipe.epochs * steps))
         with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
-            loss = task.loss(module(inputs.to(where)), targets.to(where))
+            loss = task.loss(module(inputs[:count].to(where)), targets[:count].to(where))
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
-        total += float(loss.detach())
-        if not math.isfinite(total):
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
             raise TrainingFailed(f"the loss is not a number in epoch {number}; lower the learning rate")
-    return total / steps
+    if not losses:
+        raise TrainingFailed(f"task {task.name} has one training image; training needs at least 2")
+    return sum(losses) / len(losses)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> None:
@@ -169,8 +170,10 @@ def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> 
 class _State:
     """Everything a training needs to go on after a break: weights, momentum, the best weights, what came before."""
 
-    def __init__(self, module: GraphModule, recipe: Recipe) -> None:
+    def __init__(self, module: GraphModule, recipe: Recipe, seed: int) -> None:
         self.module = module
+        self.recipe = recipe
+        self.seed = seed
         self.history: list[Epoch] = []
         self.best = -math.inf
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -199,13 +202,26 @@ class _State:
         for name, parameter in self.module.named_parameters():
             if (momentum := self.optimizer.state[parameter].get("momentum_buffer")) is not None:
                 tensors[f"momentum/{name}"] = momentum.contiguous()
-        notes = {"history": json.dumps([asdict(epoch) for epoch in self.history]), "best": repr(self.best)}
+        notes = {
+            "training": self._training,
+            "history": json.dumps([asdict(epoch) for epoch in self.history]),
+            "best": repr(self.best),
+        }
         write_whole(path, safetensors.torch.save(tensors, metadata=notes))
 
+    @property
+    def _training(self) -> str:
+        return f"{self.recipe}, seed {self.seed}, {self.module.graph.digest}"
+
     def load(self, path: Path, where: torch.device) -> None:
-        with safetensors.safe_open(path, framework="pt", device=str(where)) as file:
-            notes = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
+        try:
+            with safetensors.safe_open(path, framework="pt", device=str(where)) as file:
+                notes = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise InvalidInput(f"checkpoint {path}: {error}; remove it, the training then begins anew") from None
+        if notes.get("training") != self._training:
+            raise InvalidInput(f"checkpoint {path} is of another training; remove it or give another path")
         self.history = [Epoch(**epoch) for epoch in json.loads(notes["history"])]
         self.best = float(notes["best"])
         self.module.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("now/")})

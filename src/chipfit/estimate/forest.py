@@ -1,7 +1,7 @@
 """Boosted trees as flat arrays: trained by LightGBM, evaluated by NumPy for rows of all kinds in one pass.
 
-A tree is complete: node i has the children 2i + 1 and 2i + 2, and branches that end early are continued with equal
-leaves. One network's 60 rows then take a few array operations, without a call into a library per kind.
+A tree is complete: node i has the children 2i + 1 and 2i + 2, and branches that end early are continued with the same
+leaf. One network's 60 rows then take a few array operations, without a call into a library per kind.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def boosted(matrix: Rows32, target: NDArray[np.float64], rounds: int, seed: int)
 
 
 def _complete(root: dict[str, Any]) -> Tree:
-    tree = Tree(np.zeros(_NODES, np.int16), np.zeros(_NODES, np.float32), np.zeros(_LEAVES, np.float32))
+    # Below an early leaf everything goes left, so that its rows stay together.
+    tree = Tree(np.zeros(_NODES, np.int16), np.full(_NODES, np.inf, np.float32), np.zeros(_LEAVES, np.float32))
     waiting = [(0, root)]
     while waiting:
         node, part = waiting.pop()
@@ -123,7 +124,7 @@ def _complete(root: dict[str, Any]) -> Tree:
 
 def constant_tree(value: float) -> Tree:
     """A tree that says `value` everywhere."""
-    return Tree(np.zeros(_NODES, np.int16), np.zeros(_NODES, np.float32), np.full(_LEAVES, value, np.float32))
+    return Tree(np.zeros(_NODES, np.int16), np.full(_NODES, np.inf, np.float32), np.full(_LEAVES, value, np.float32))
 
 
 def grown(matrix: Rows32, target: NDArray[np.float64], least: int, seed: int) -> Tree:

@@ -87,7 +87,7 @@ def default_estimator(target: Target, precision: str | None = None, progress: An
 
     name = precision or target.default_precision
     target.precision(name)
-    shipped = files("chipfit.estimate") / "data" / f"{target.name}-{name}.json"
+    shipped = files("chipfit.estimate") / "data" / shipped_name(target, name)
     if shipped.is_file() and _fits(found := load_estimator(shipped), target, name):
         return found
     cached = cache_directory() / f"estimator-{target.name}-{name}-{target.digest[:12]}-{__version__}-{VERSION}.json"
@@ -101,6 +101,11 @@ def default_estimator(target: Target, precision: str | None = None, progress: An
     found = fit(target, simulator(target, name), precision=name, progress=progress)
     save_estimator(found, cached)
     return found
+
+
+def shipped_name(target: Target, precision: str) -> str:
+    """File name of a shipped estimator."""
+    return f"{target.name}-{precision}.json"
 
 
 def _fits(estimator: Estimator, target: Target, precision: str) -> bool:

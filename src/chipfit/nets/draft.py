@@ -172,7 +172,7 @@ def clamp(draft: Draft, key: str, source: str, low: float | None, high: float | 
         return draft.add(key, Activation("relu" if high is None else "relu6"), [source])
     for function, bound in (("max", low), ("min", high)):
         if bound is not None:
-            limit = draft.constant(f"{key}.{'low' if function == 'max' else 'high'}", np.float32(bound).reshape(()))
+            limit = draft.constant(f"{key}.{'low' if function == 'max' else 'high'}", np.array(bound, np.float32))
             source = draft.add(key, Elementwise(function), [source, limit])
     return source
 

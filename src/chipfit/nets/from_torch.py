@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,7 @@ TRACING_ERRORS = (
     ValueError,
 )
 
+OpOverload = torch._ops.OpOverload  # pyright: ignore[reportPrivateUsage]
 NON_DETERMINISTIC = torch.Tag.nondeterministic_seeded
 
 Example = Sequence[int] | Sequence[Sequence[int]] | Tensor | Sequence[Tensor]
@@ -101,7 +102,7 @@ def _inputs(example: Example) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def _evaluating(module: nn.Module) -> Generator[None]:
     before = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -121,6 +122,8 @@ class _Importer:
         names |= signature.inputs_to_lifted_tensor_constants
         stored = {**program.state_dict, **program.constants}
         self.owners: dict[torch.fx.Node, str] = {}
+        self.names: dict[int, str] = {}
+        self.constants: dict[int, str] = {}
         inputs: list[Input] = []
         for node in program.graph.nodes:
             if node.op != "placeholder":
@@ -128,6 +131,7 @@ class _Importer:
             if node.name in names:
                 self.values[node] = stored[names[node.name]]
                 self.owners[node] = names[node.name].rpartition(".")[0]
+                self.names[id(self.values[node])] = names[node.name]
             elif isinstance(node.meta["val"], Tensor):
                 inputs.append(Input(node.name, tuple(int(size) for size in node.meta["val"].shape)))
                 self.values[node] = Computed(node.name)
@@ -145,30 +149,32 @@ class _Importer:
         for item in self.program.graph_signature.output_specs:
             value = found.get(getattr(item.arg, "name", ""))
             if item.kind == OutputKind.USER_OUTPUT and isinstance(value, (Computed, Tensor)):
-                outputs.append(Call(self.draft, "output", {"value": value}).tensor("value"))
+                outputs.append(Call(self.draft, "output", {"value": value}, self.names, self.constants).tensor("value"))
         if not outputs:
             raise InvalidInput(f"{name} gives no tensor; its forward must return one")
         return self.draft.finish(name, outputs)
 
     def _call(self, node: torch.fx.Node) -> Any:
-        args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda source: _Value(self.values[source]))
+        args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda source: _Value(self.values[source]))  # type: ignore[reportArgumentType]
         args, kwargs = pytree.tree_map(lambda item: item.value if isinstance(item, _Value) else item, (args, kwargs))
         if node.target is operator.getitem:
             return args[0][args[1]]
         leaves = pytree.tree_leaves((args, kwargs))
         target = node.target
-        if not isinstance(target, torch._ops.OpOverload):
+        if not isinstance(target, OpOverload):
             raise InvalidInput(f"{target} is nothing that torch.export promises to give; report the module")
         if not any(isinstance(leaf, Computed) for leaf in leaves) and NON_DETERMINISTIC not in target.tags:
             return target(*args, **kwargs)
-        key = self._key(node, target)
-        call = Call(self.draft, key, _bound(target, args, kwargs))
-        build = OPERATORS.get(target._opname) if target.namespace == "aten" else None
+        name = _operator_name(target)
+        key = self._key(node, name)
+        call = Call(self.draft, key, _bound(target, args, kwargs), self.names, self.constants)
+        build = OPERATORS.get(name) if target.namespace == "aten" else None
         try:
             if build is None:
-                raise Unrepresentable(target._opname)
+                raise Unrepresentable(name)
             built = build(call)
         except (Unrepresentable, KeyError):
+            # A KeyError is an argument that this overload of the operator does not have.
             return self._opaque(node, key, str(target).removesuffix(".default"), leaves)
         return Computed(built) if isinstance(built, str) else [Computed(part) for part in built]
 
@@ -191,15 +197,16 @@ class _Importer:
         stack = list(node.meta.get("nn_module_stack", {}).values())
         return stack[-1][0] if stack else ""
 
-    def _key(self, node: torch.fx.Node, target: torch._ops.OpOverload) -> str:
-        owners = [self.owners[source] for source in node.all_input_nodes if source in self.owners]
-        if owners and owners[0]:
-            return owners[0]
-        path = self._path(node)
-        if path and self.last.get(path) is node:
-            return path.partition("@")[0]
-        path = path.partition("@")[0]
-        return f"{path}.{target._opname}" if path else target._opname
+    def _key(self, node: torch.fx.Node, name: str) -> str:
+        owners = [self.owners[source] for source in node.all_input_nodes if self.owners.get(source)]
+        path = owners[0] if owners else self._path(node)
+        part = path.partition("@")[0]
+        if part and self._is_leaf(part) and (owners or self.last.get(path) is node):
+            return part
+        return f"{part}.{name}" if part else name
+
+    def _is_leaf(self, path: str) -> bool:
+        return path in self.parts and not list(self.parts[path].children())
 
     def _last_of_each_part(self) -> dict[str, torch.fx.Node]:
         """The last operator of every call of a module without parts: it stands for the module."""
@@ -209,8 +216,7 @@ class _Importer:
             if node.op == "call_function" and any(source in moving for source in node.all_input_nodes):
                 moving.add(node)
                 path = self._path(node)
-                part = self.parts.get(path.partition("@")[0])
-                if part is not None and not list(part.children()) and node.target is not operator.getitem:
+                if self._is_leaf(path.partition("@")[0]) and node.target is not operator.getitem:
                     last[path] = node
         return last
 
@@ -222,10 +228,15 @@ class _Value:
         self.value = value
 
 
-def _bound(target: torch._ops.OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _operator_name(target: OpOverload) -> str:
+    """ "conv2d" for aten::conv2d, "add" for aten::add.Tensor."""
+    return target.name().partition("::")[2].partition(".")[0]
+
+
+def _bound(target: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments by name, defaults included."""
     bound: dict[str, Any] = {}
-    for index, argument in enumerate(target._schema.arguments):
+    for index, argument in enumerate(target._schema.arguments):  # pyright: ignore[reportPrivateUsage]
         default = argument.default_value if argument.has_default_value() else None
         bound[argument.name] = args[index] if index < len(args) else kwargs.get(argument.name, default)
     return bound

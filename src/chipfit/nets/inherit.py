@@ -266,7 +266,6 @@ class _Heir:
 
     def _weight_axes(self, node: Node, name: str) -> list[tuple[_Map, bool]]:
         """For the first axes of a weight, the map of its channels and whether they are inputs."""
-        shape: Shape = self.graph.input_shapes(node)[0] if node.inputs else ()
         read = self._maps(node.inputs[0]) if node.inputs else []
         made = self._maps(node.key)
         match node.op:
@@ -274,7 +273,7 @@ class _Heir:
                 if name == "bias":
                     return [(made[1], False)]
                 if groups != 1:
-                    return [(made[1], False)] if is_depthwise(node.op, shape[1]) else []
+                    return [(made[1], False)] if is_depthwise(node.op, self.graph.shapes[node.inputs[0]][1]) else []
                 return [(made[1], False), (read[1], True)][:: -1 if isinstance(node.op, ConvTranspose2d) else 1]
             case Linear():
                 return [(made[-1], False)] if name == "bias" else [(made[-1], False), (read[-1], True)]

@@ -18,8 +18,18 @@ if TYPE_CHECKING:
 FORMS = "an .onnx file, module:function for PyTorch, or a name from the zoo"
 
 # What a user's own function raises when it builds a module.
-BUILDING_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, OSError, RuntimeError)
-BUILDING_ERRORS += (TypeError, ValueError, ImportError)
+BUILDING_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def load(

@@ -102,6 +102,7 @@ class _Fuser:
             value = self.constant(key)
             near = value is not None and value.size == 1 and math.isclose(float(value.item()), pattern, rel_tol=1e-3)
             return sofar if near else None
+        assert isinstance(pattern, tuple)
         operator, *operands = pattern
         if operator_name(node.op) != operator or len(node.inputs) != len(operands):
             return None

@@ -22,11 +22,17 @@ class Computed:
 
 @dataclass(frozen=True)
 class Call:
-    """An operator to be translated; tensors among its arguments are computed, or known already."""
+    """An operator to be translated; tensors among its arguments are computed, or known already.
+
+    `names` has the names of parameters and buffers, `constants` the keys of tensors that are nodes already, both by the
+    identity of the tensor.
+    """
 
     draft: Draft
     key: str
     arguments: Mapping[str, Any]
+    names: Mapping[int, str]
+    constants: dict[int, str]
 
     def tensor(self, name: str) -> str:
         """Key of a tensor; a known tensor or a number becomes a constant."""
@@ -38,8 +44,12 @@ class Call:
             return value.key
         if not isinstance(value, (torch.Tensor, int, float)):
             raise Unrepresentable(f"{name}={value}")
-        array = as_array(value) if isinstance(value, torch.Tensor) else np.array(value, np.float32)
-        return self.draft.constant(f"{self.key}.{name}", array)
+        if not isinstance(value, torch.Tensor):
+            return self.draft.constant(f"{self.key}.{name}", np.array(value, np.float32))
+        if id(value) not in self.constants:
+            wanted = self.names.get(id(value), f"{self.key}.{name}")
+            self.constants[id(value)] = self.draft.constant(wanted, as_array(value))
+        return self.constants[id(value)]
 
     def array(self, name: str) -> NDArray[np.float32]:
         """A tensor that is known. Raises `Unrepresentable` for one that is computed at run time."""

@@ -184,7 +184,7 @@ class _Writer:
             case Constant():
                 name = self.names[node.key]
                 self.layers.append(f"self.{name} = nn.Parameter(torch.zeros({_tuple(op.size)}))")
-                self.state[name] = np.ascontiguousarray(self.network.weights[f"{node.key}.value"]).reshape(op.size)
+                self.state[name] = np.array(self.network.weights[f"{node.key}.value"], order="C")
                 return f"self.{name}"
             case Pool2d():
                 return self.pool(node, op)
@@ -269,11 +269,11 @@ class _Writer:
         counts: list[list[int]] = []
         behind: list[int] = []
         for size, count, axis in zip(shapes[0][2:], op.shape(shapes)[2:], axes, strict=True):
-            before, after, window, step = (int(number) for number in axis)  # type: ignore[arg-type]
-            first, last = (-before, int(size) + after) if op.count_include_pad else (0, int(size))  # type: ignore[arg-type]
-            starts = [position * step - before for position in range(int(count))]  # type: ignore[arg-type]
+            before, after, window, step = (int(number) for number in axis)  # type: ignore[reportArgumentType]
+            first, last = (-before, int(size) + after) if op.count_include_pad else (0, int(size))  # type: ignore[reportArgumentType]
+            starts = [position * step - before for position in range(int(count))]  # type: ignore[reportArgumentType]
             counts.append([min(start + window, last) - max(start, first) for start in starts])
-            behind.append(starts[-1] + window - int(size))  # type: ignore[arg-type]
+            behind.append(starts[-1] + window - int(size))  # type: ignore[reportArgumentType]
         fill = 0.0 if op.function == "average" else -math.inf
         padded = _padded(source, (top, left, behind[0], behind[1]), _number(fill))
         if op.function == "max":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from chipfit.graph.subgraphs import Workload
 from chipfit.graph.values import Decision
@@ -40,9 +40,9 @@ def changes(decisions: Sequence[Decision], code: Sequence[int]) -> list[Change]:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands for one network in a row. `state` is "same", "changed", "new" or "gone" against the first network.
+    """What stands for one network in a row; `percent` is the length of its bar on the scale that all cells share.
 
-    `percent` is the length of the bar on the scale that all cells share.
+    `state` compares with the first network: "same", "changed", "faster", "slower", "new" or "gone".
     """
 
     text: str
@@ -123,7 +123,9 @@ def shape_rows(given: Mapping[str, Workload], found: Mapping[str, Workload]) -> 
     rows: list[Row] = []
     for position, name in enumerate(names):
         texts = [shape_of(side[name]) if name in side else "–" for side in (given, found)]
-        state = "same" if texts[0] == texts[1] else "new" if texts[0] == "–" else "gone" if texts[1] == "–" else "changed"
+        state = (
+            "same" if texts[0] == texts[1] else "new" if texts[0] == "–" else "gone" if texts[1] == "–" else "changed"
+        )
         cells = (Cell(texts[0], 0.0, "gone" if state == "gone" else "same"), Cell(texts[1], 0.0, state))
         rows.append(Row(name, "", cells, _begins(names, position)))
     return rows
@@ -136,7 +138,9 @@ def decision_rows(decisions: Sequence[Decision], codes: Sequence[Sequence[int]])
         Row(
             decision.name,
             ", ".join(str(option) for option in decision.options),
-            tuple(Cell(str(decision.options[code[index]]), 0.0, "changed" if code[index] else "same") for code in codes),
+            tuple(
+                Cell(str(decision.options[code[index]]), 0.0, "changed" if code[index] else "same") for code in codes
+            ),
             _begins(names, index),
         )
         for index, decision in enumerate(decisions)
@@ -149,4 +153,4 @@ def _begins(names: Sequence[str], position: int) -> bool:
 
 
 def _block(name: str) -> str:
-    return cast(str, name.rpartition(".")[0])
+    return name.rpartition(".")[0]

@@ -69,7 +69,7 @@ class Line:
 
 
 def accuracy_of(trial: Trial) -> Accuracy | None:
-    """The accuracy on the test split where it was measured, else on the validation split; None where training failed."""
+    """The accuracy on the test split where it was measured, else on validation; None where training failed."""
     for split, prefix in (("test", "test_"), ("validation", "")):
         value = trial.metrics.get(f"{prefix}accuracy", math.nan)
         if math.isfinite(value):

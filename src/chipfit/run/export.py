@@ -11,7 +11,7 @@ from chipfit.graph.graph import Graph
 from chipfit.nets.load import load
 from chipfit.nets.network import Network, load_weights
 from chipfit.run.journal import Journal, Trial
-from chipfit.run.problem import COLUMNS, Problem, amount, prepare
+from chipfit.run.problem import COLUMNS, ROUNDING, Problem, amount, prepare
 from chipfit.run.summary import Summary
 
 FORMATS = ("onnx", "torch")
@@ -58,7 +58,7 @@ def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
         written = network.graph
     costs = _costs(problem, written)
     for cost, limit in problem.limits.items():
-        if costs[cost] > limit * (1 + 1e-9) and trial.costs[cost] <= limit:
+        if costs[cost] > limit * (1 + ROUNDING) and trial.costs[cost] <= limit * (1 + ROUNDING):
             raise LimitImpossible(
                 f"{path}: the written model has {cost} {amount(cost, costs[cost])}, above the limit "
                 f"{amount(cost, limit)} that trial {trial.number} holds; please report this"

@@ -17,28 +17,29 @@ from pathlib import Path
 from typing import Any
 
 from chipfit.errors import InvalidInput, JournalMismatch, StorageFull
+from chipfit.files import remove_partials
 
 FORMAT = 1
+APPLICATION = 0x63686966
+"""What marks an SQLite file as a journal of chipfit ("chif")."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS trials (
-    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, stage TEXT NOT NULL, code TEXT NOT NULL,
-    status TEXT NOT NULL, metrics TEXT NOT NULL, costs TEXT NOT NULL, history TEXT NOT NULL, seconds REAL NOT NULL,
-    why TEXT NOT NULL, finished REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS members (
-    variant TEXT NOT NULL, stage TEXT NOT NULL, position INTEGER NOT NULL, number INTEGER NOT NULL,
-    PRIMARY KEY (variant, stage, position));
-"""
+_SCHEMA = (
+    "CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE trials (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, stage TEXT NOT NULL, "
+    "code TEXT NOT NULL, status TEXT NOT NULL, metrics TEXT NOT NULL, costs TEXT NOT NULL, history TEXT NOT NULL, "
+    "seconds REAL NOT NULL, why TEXT NOT NULL, finished REAL NOT NULL)",
+    "CREATE TABLE members (variant TEXT NOT NULL, stage TEXT NOT NULL, position INTEGER NOT NULL, "
+    "number INTEGER NOT NULL, PRIMARY KEY (variant, stage, position))",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One network that was trained (or failed).
 
-    `stage` is "baseline", "reference" (the baseline with a search's training), "search" or "final"; `status` is "done",
-    "stopped" (too far behind after some epochs) or "failed", with the reason in `why`. `metrics` are those of the
-    validation split, with the prefix "test_" those of the test split (finals only); `costs` are the estimator's.
+    `stage` is "baseline", "search" or "final"; `status` is "done", "stopped" (too far behind after some epochs) or
+    "failed", with the reason in `why`. `metrics` are those of the validation split, with the prefix "test_" those of
+    the test split (finals only); `costs` are the estimator's.
     """
 
     number: int
@@ -57,7 +58,10 @@ class Journal:
     """A run directory: `journal.sqlite`, `weights/`, `checkpoints/`. One process at a time may hold it."""
 
     def __init__(self, directory: Path) -> None:
-        """Opens or creates a run directory. Raises `JournalMismatch` when it is in use or not a run directory."""
+        """Opens or creates a run directory.
+
+        Raises `JournalMismatch` when it is in use or its journal is no journal, `StorageFull` when the disk is full.
+        """
         self.directory = directory
         try:
             for folder in (directory, self.weights, self.checkpoints):
@@ -70,10 +74,27 @@ class Journal:
         except OSError:
             self._lock.close()
             raise JournalMismatch(f"{directory} is in use by another chipfit; wait or give another --out") from None
-        with self._guard():
-            self._database = sqlite3.connect(directory / "journal.sqlite", isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.executescript(_SCHEMA)
+        self._database = sqlite3.connect(directory / "journal.sqlite", isolation_level=None)
+        try:
+            for folder in (directory, self.weights, self.checkpoints):
+                remove_partials(folder)
+            with self._guard():
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        (marked,) = self._database.execute("PRAGMA application_id").fetchone()
+        (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and marked != APPLICATION:
+            raise sqlite3.DatabaseError("it belongs to another program")
+        self._database.execute("PRAGMA journal_mode = WAL")
+        if not tables:
+            with self._transaction():
+                self._database.execute(f"PRAGMA application_id = {APPLICATION}")
+                for statement in _SCHEMA:
+                    self._database.execute(statement)
 
     @property
     def weights(self) -> Path:
@@ -102,14 +123,14 @@ class Journal:
             if known is None:
                 with self._transaction():
                     self._note("format", str(FORMAT))
-                    self._note("identity", json.dumps(identity, sort_keys=True))
+                    self._note("identity", json.dumps(identity))
                     self._note("digest", digest)
                 return False
         if self.about("format") != str(FORMAT):
             raise JournalMismatch(f"{self.directory} was written by another version of chipfit; give another --out")
         if known != digest:
             before = json.loads(self.about("identity") or "{}")
-            changed = ", ".join(_differences(before, json.loads(json.dumps(identity))))
+            changed = ", ".join(_differences(before, json.loads(json.dumps(identity)))) or "the order of variants"
             raise JournalMismatch(
                 f"{self.directory} holds another study (different: {changed}); "
                 "give another --out, or the same study again"
@@ -118,8 +139,8 @@ class Journal:
 
     def about(self, key: str) -> str | None:
         """A note on the run, or None."""
-        row = self._database.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+        found = self._read("SELECT value FROM about WHERE key = ?", key)
+        return found[0][0] if found else None
 
     def note(self, key: str, value: str) -> None:
         """Keeps a note on the run."""
@@ -152,12 +173,12 @@ class Journal:
     def members(self, variant: str, stage: str) -> list[int]:
         """Numbers of the trials that a variant asked for in a stage, in order."""
         query = "SELECT number FROM members WHERE variant = ? AND stage = ? ORDER BY position"
-        return [row[0] for row in self._database.execute(query, (variant, stage))]
+        return [row[0] for row in self._read(query, variant, stage)]
 
     def trials(self) -> list[Trial]:
         """All finished trials by number."""
         columns = "number, key, stage, code, status, metrics, costs, history, seconds, why"
-        return [_trial(row) for row in self._database.execute(f"SELECT {columns} FROM trials ORDER BY number")]
+        return [_trial(row) for row in self._read(f"SELECT {columns} FROM trials ORDER BY number")]
 
     def close(self) -> None:
         """Gives the directory free."""
@@ -170,15 +191,20 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _read(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        with self._guard():
+            return self._database.execute(query, values).fetchall()
+
     @contextlib.contextmanager
     def _transaction(self) -> Generator[None]:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._database.execute("COMMIT")
         except BaseException:
-            self._database.execute("ROLLBACK")
+            if self._database.in_transaction:  # SQLite has rolled back by itself where the disk is full
+                self._database.execute("ROLLBACK")
             raise
-        self._database.execute("COMMIT")
 
     @contextlib.contextmanager
     def _guard(self) -> Generator[None]:

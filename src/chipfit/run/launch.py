@@ -22,6 +22,7 @@ from chipfit.run.workers import task_of
 from chipfit.search.algorithm import Algorithm, Domain
 from chipfit.search.evolution import NSGA2, RegularizedEvolution
 from chipfit.search.simple import RandomSearch
+from chipfit.tasks.task import Task
 
 
 def _nsga2(domain: Domain, seed: int, trials: int) -> Algorithm:
@@ -76,24 +77,27 @@ def algorithm_maker(name: str) -> AlgorithmMaker:
     return cast(AlgorithmMaker, named(name, "search.algorithm"))
 
 
-def _note_provenance(journal: Journal, problem: Problem, task: Any) -> None:
-    """Keeps what the figures of a run rest on; raises `JournalMismatch` when the data are not those of before."""
-    data = {"source": f"the user's own ({problem.study.accuracy})"}
+def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> None:
+    """Keeps what the figures of a run rest on; raises `JournalMismatch` when it is not what it was before."""
+    data: dict[str, Any] = {"source": f"the user's own ({problem.study.accuracy})"}
     if task is not None:
         data = {"source": task.source, "sizes": task.sizes, "fingerprint": task.fingerprint, "metric": task.metric}
+    rests_on = {"data": data, "space": problem.space.digest, "baseline": problem.baseline}
     before = json.loads(journal.about("provenance") or "null")
-    if before is not None and before["data"].get("fingerprint") != data.get("fingerprint"):
-        raise JournalMismatch(f"{journal.directory}: the data changed since the run began; give another --out")
     if before is None:
         machine = {"platform": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version()}
-        packages = {name: version(name) for name in ("torch", "numpy", "lightgbm")}
         provenance = {
             "chipfit": chipfit.__version__,
             "command": " ".join(["chipfit", *sys.argv[1:]]),
-            "data": data,
+            **rests_on,
             "machine": machine,
-            "packages": packages,
+            "packages": {name: version(name) for name in ("torch", "numpy", "lightgbm")},
             "target": problem.estimator.target.name,
             "target_source": problem.estimator.target.source,
         }
         journal.note("provenance", json.dumps(provenance))
+        return
+    names = {"data": "the data", "space": "the model", "baseline": "the target or its estimator"}
+    for key, name in names.items():
+        if before[key] != rests_on[key]:
+            raise JournalMismatch(f"{journal.directory}: {name} changed since the run began; give another --out")

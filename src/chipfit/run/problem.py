@@ -36,6 +36,9 @@ COLUMNS: Mapping[str, str] = {
 }
 """Where each cost of a study stands in `Costs`."""
 
+ROUNDING = 1e-9
+"""How far above a limit, as a fraction, is still within it: the same sum in another order."""
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:

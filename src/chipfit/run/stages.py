@@ -20,13 +20,16 @@ import numpy as np
 from chipfit.errors import InvalidInput, JournalMismatch, TrainingFailed
 from chipfit.nets.network import save_weights
 from chipfit.run.journal import Journal, Trial
-from chipfit.run.problem import COLUMNS, Problem
+from chipfit.run.problem import COLUMNS, ROUNDING, Problem
 from chipfit.run.workers import Job, Outcome, Progress, Setting, Workers
 from chipfit.search.algorithm import Algorithm, Codes, Domain
 from chipfit.search.pareto import front_mask
 from chipfit.spaces.preflight import violation
 
 Code = tuple[int, ...]
+
+LEAST_TO_COMPARE = 4
+"""So many trainings must have reached an epoch before one that is behind them is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,11 @@ class AlgorithmMaker(Protocol):
 
 
 def run(problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker, workers: int) -> Iterator[Event]:
-    """Conducts a study, yielding what happens; finished when exhausted.
+    """Conducts a study whose limits can be met, yielding what happens; finished when exhausted.
 
-    `make_algorithm` builds the search algorithm for a domain from a seed. Raises `TrainingFailed` when the baseline
-    cannot be trained, `StorageFull` when the disk is full, `LimitImpossible` when no network can meet the limits.
+    A network that several variants ask for is trained once, and its trial yielded again. Raises `TrainingFailed` when
+    the baseline cannot be trained, `StorageFull` when the disk is full.
     """
-    problem.require_satisfiable()
     given = journal.directory / "given.safetensors"
     if not given.exists():
         save_weights(given, problem.network.weights)
@@ -69,66 +71,61 @@ class _Run:
     given: Path
     make_algorithm: AlgorithmMaker
     known: dict[str, Trial] = field(default_factory=dict)
+    recorded: dict[int, str] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     searched: dict[Code, Trial] = field(default_factory=dict)
 
     def conduct(self) -> Iterator[Event]:
         study = self.problem.study
         self.known = {trial.key: trial for trial in self.journal.trials()}
+        self.recorded = {trial.number: key for key, trial in self.known.items()}
         zero = (0,) * len(self.problem.space.decisions)
         yield Stage("baseline", "", 1)
         (baseline,) = yield from self._evaluate("baseline", [zero])
         self.journal.belong("baseline", "baseline", [baseline.number])
-        if baseline.status != "done":
-            raise TrainingFailed(f"the baseline could not be trained: {baseline.why}")
         yield Stage("search", "baseline", 1)
         (reference,) = yield from self._evaluate("search", [zero])
-        if reference.status != "done":
-            raise TrainingFailed(f"the baseline could not be trained as in the search: {reference.why}")
+        wanted = self._wanted(baseline, reference)
         for variant, edits in study.rows.items():
             yield Stage("search", variant, study.search.trials)
-            yield from self._search(variant, self.problem.decisions_of(edits), baseline, reference)
-        yield from self._finals(zero, baseline, reference)
+            yield from self._search(variant, self.problem.decisions_of(edits), wanted)
+        yield from self._finals(zero, wanted)
 
-    def _search(self, variant: str, decisions: tuple[int, ...], baseline: Trial, reference: Trial) -> Iterator[Event]:
+    def _search(self, variant: str, decisions: tuple[int, ...], wanted: float) -> Iterator[Event]:
+        """Trains what an algorithm asks for; what the other variants have tried of this part of the space is told."""
         study = self.problem.study
         algorithm = self.make_algorithm(self.problem.domain(decisions), study.seed, study.search.trials)
         others = sorted(set(range(len(self.problem.space.decisions))) - set(decisions))
-        known = [trial for code, trial in self.searched.items() if not any(code[index] for index in others)]
-        self._tell(algorithm, decisions, known, baseline, reference)
-        found = [trial.number for trial in known]
+        known = [code for code in self.searched if not any(code[index] for index in others)]
+        found = self._tell(algorithm, decisions, known, wanted)
         done = 0
         while done < study.search.trials:
-            asked = algorithm.ask(min(study.search.batch, study.search.trials - done))
+            asked = self.problem.embed(algorithm.ask(min(study.search.batch, study.search.trials - done)), decisions)
+            # Where nothing is within the limits, an algorithm may ask for what comes nearest.
+            asked = asked[violation(self.problem.costs(asked), self.problem.limits) == 0]
             if not len(asked):
                 break
-            full = self.problem.embed(asked, decisions)
-            trials = yield from self._evaluate("search", [tuple(row) for row in full.tolist()])
-            self._tell(algorithm, decisions, trials, baseline, reference)
-            found += [trial.number for trial in trials]
-            done += len(asked)
+            codes: list[Code] = [tuple(row) for row in asked.tolist()]
+            yield from self._evaluate("search", codes)
+            found += self._tell(algorithm, decisions, codes, wanted)
+            done += len(codes)
         self.journal.belong(variant, "search", found)
 
     def _tell(
-        self,
-        algorithm: Algorithm,
-        decisions: tuple[int, ...],
-        trials: Sequence[Trial],
-        baseline: Trial,
-        reference: Trial,
-    ) -> None:
-        if not trials:
-            return
-        codes: Codes = np.asarray([trial.code for trial in trials], np.int64)
+        self, algorithm: Algorithm, decisions: tuple[int, ...], searched: Sequence[Code], wanted: float
+    ) -> list[int]:
+        """Tells the values of codes that were searched; gives the numbers of their trials."""
+        codes: Codes = np.asarray(searched, np.int64)
         costs = self.problem.costs(codes)
-        accuracy = np.array([self._accuracy(trial) for trial in trials])
+        accuracy = np.array([self._accuracy(self.searched[code]) for code in searched])
         columns = [costs[name] for name in self.problem.study.search.objectives if name != "accuracy"]
         if "accuracy" in self.problem.study.search.objectives:
             columns.append(-accuracy)
         objectives = np.stack(columns, axis=1)
-        objectives[~np.isfinite(accuracy)] = np.nan
-        short = np.nan_to_num(np.maximum(self._wanted(baseline, reference) - accuracy, 0.0), nan=1.0)
+        objectives[np.isnan(accuracy)] = np.nan
+        short = np.nan_to_num(np.maximum(wanted - accuracy, 0.0), nan=1.0)
         algorithm.tell(codes[:, list(decisions)], objectives, violation(costs, self.problem.limits) + short)
+        return [self.searched[code].number for code in searched]
 
     @staticmethod
     def _accuracy(trial: Trial) -> float:
@@ -144,10 +141,10 @@ class _Run:
             wanted.append(self._accuracy(reference) + limits.accuracy - self._accuracy(baseline))
         return max(wanted) - self.problem.study.search.slack
 
-    def _finals(self, zero: Code, baseline: Trial, reference: Trial) -> Iterator[Event]:
+    def _finals(self, zero: Code, wanted: float) -> Iterator[Event]:
         """Trains finalists in rounds, from each variant the next one while none of its own has met the limits."""
         study = self.problem.study
-        queues = {variant: self._finalists(variant, baseline, reference) for variant in study.rows}
+        queues = {variant: self._finalists(variant, wanted) for variant in study.rows}
         pareto = "accuracy" in study.search.objectives
         yield Stage("final", "", 1 + sum(len(queue) for queue in queues.values()))
         (judge,) = yield from self._evaluate("final", [zero])
@@ -157,7 +154,8 @@ class _Run:
             open_variants = {
                 variant: queue.pop(0)
                 for variant, queue in queues.items()
-                if queue and (pareto or not any(self.meets(trial, judge) for trial in finished[variant]))
+                if queue
+                and (pareto or not any(meets_limits(self.problem, trial, judge) for trial in finished[variant]))
             }
             if not open_variants:
                 break
@@ -166,13 +164,12 @@ class _Run:
                 finished[variant].append(trial)
         for variant, trials in finished.items():
             self.journal.belong(variant, "final", [trial.number for trial in trials])
-            chosen = [trial.number for trial in trials if self.meets(trial, judge)]
+            chosen = [trial.number for trial in trials if meets_limits(self.problem, trial, judge)]
             self.journal.belong(variant, "chosen", chosen[:1])
 
-    def _finalists(self, variant: str, baseline: Trial, reference: Trial) -> list[Code]:
+    def _finalists(self, variant: str, wanted: float) -> list[Code]:
         """Codes to train in full: of those within the limits in the search, from the best cost to the most accurate."""
         numbers = set(self.journal.members(variant, "search"))
-        wanted = self._wanted(baseline, reference)
         trials = [trial for trial in self.searched.values() if trial.number in numbers and any(trial.code)]
         trials = [trial for trial in trials if trial.status == "done" and self._accuracy(trial) >= wanted]
         if not trials:
@@ -186,24 +183,17 @@ class _Run:
         picks = np.unique(np.linspace(0, len(front) - 1, min(self.problem.study.search.finalists, len(front))).round())
         return [trials[front[int(pick)]].code for pick in picks]
 
-    def meets(self, trial: Trial, judge: Trial) -> bool:
-        """Whether a fully trained network holds every limit, against the baseline trained alike."""
-        return meets_limits(self.problem, trial, judge)
-
     def _evaluate(self, stage: str, codes: Sequence[Code]) -> Generator[Event, None, list[Trial]]:
         """Trials of codes in the given order, from the journal where they are known; yields each as it is there."""
         keys = [self._key(stage, code) for code in codes]
         for key in keys:
             self.numbers.setdefault(key, len(self.numbers))
-        jobs: dict[int, tuple[str, Code]] = {}
-        for key, code in zip(keys, codes, strict=True):
-            if key not in self.known:
-                jobs[self.numbers[key]] = (key, code)
-            elif self.known[key].number != self.numbers[key]:
+            if self.recorded.get(self.numbers[key], key) != key:
                 raise JournalMismatch(
-                    f"{self.journal.directory}: trial {self.known[key].number} came in another order before; "
+                    f"{self.journal.directory}: trial {self.numbers[key]} was another network before; "
                     "it was written by another version of chipfit, give another --out"
                 )
+        jobs = {self.numbers[key]: (key, code) for key, code in zip(keys, codes, strict=True) if key not in self.known}
         for key in dict.fromkeys(key for key in keys if key in self.known):
             yield self.known[key]
         floors = self._floors() if stage == "search" else ()
@@ -211,6 +201,8 @@ class _Run:
             if isinstance(event, Outcome):
                 key, code = jobs[event.number]
                 trial = self._trial(stage, key, code, event)
+                if trial.status == "failed" and not any(code):
+                    raise TrainingFailed(f"the baseline could not be trained ({stage}): {trial.why}")
                 self.journal.add(trial)
                 self.known[key] = trial
                 yield trial
@@ -245,12 +237,14 @@ class _Run:
     def _floors(self) -> tuple[float, ...]:
         """By epoch, the accuracy below which a training is given up, from earlier batches of the search."""
         quantile = self.problem.study.search.stop_below
-        histories = [trial.history for trial in self.searched.values() if trial.history]
-        if quantile <= 0 or len(histories) < 4:
-            return ()
-        epochs = min(len(history) for history in histories if history)
-        best = [[max(history[: epoch + 1]) for history in histories] for epoch in range(epochs)]
-        return tuple(float(np.quantile(scores, quantile)) for scores in best)
+        histories = [trial.history for trial in self.searched.values()]
+        floors: list[float] = []
+        for epoch in range(self.problem.study.search.epochs):
+            best = [max(history[: epoch + 1]) for history in histories if len(history) > epoch]
+            if quantile <= 0 or len(best) < LEAST_TO_COMPARE:
+                break
+            floors.append(float(np.quantile(best, quantile)))
+        return tuple(floors)
 
     def _trial(self, stage: str, key: str, code: Code, outcome: Outcome) -> Trial:
         costs = self.problem.estimator.costs(self.problem.space.close(code))
@@ -272,7 +266,8 @@ def meets_limits(problem: Problem, trial: Trial, judge: Trial) -> bool:
         return False
     if limits.accuracy is not None and accuracy < limits.accuracy:
         return False
-    return all(trial.costs[name] <= limit for name, limit in problem.limits.items())
+    # The sum of a closed network's costs and that of its tables may differ in the last digit.
+    return all(trial.costs[name] <= limit * (1 + ROUNDING) for name, limit in problem.limits.items())
 
 
 def check_fits(problem: Problem, outputs: int, channels: int) -> None:

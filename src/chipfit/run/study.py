@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from chipfit.accuracy.train import Recipe
 from chipfit.errors import InvalidInput
+from chipfit.spaces.edits import SPACE_EDITS
 
 UNITS = {
     "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6,
@@ -32,7 +34,7 @@ Objective = Literal["latency", "energy", "weights", "peak_memory", "parameters",
 class Bound(BaseModel):
     """An upper bound: an amount in SI units (s, J, bytes, count), or a fraction of the baseline's cost."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     value: float = Field(gt=0)
     relative: bool = False
 
@@ -63,13 +65,13 @@ def parse_bound(cost: str, text: object) -> Bound:
         value = float(match[1]) * UNITS[match[2].lower()]
     except ValueError:
         raise InvalidInput(f"limit {cost} = {text!r}: {match[1]!r} is not a number") from None
-    if value <= 0:
-        raise InvalidInput(f"limit {cost} = {text!r}: must be above 0")
+    if not 0 < value < math.inf:
+        raise InvalidInput(f"limit {cost} = {text!r}: must be above 0 and finite")
     return Bound(value=value, relative=match[2] == "%")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TaskSettings(_Section):
@@ -96,10 +98,10 @@ class TrainingSettings(_Section):
     baseline_epochs: int = Field(default=12, ge=0)
     final_epochs: int = Field(default=8, ge=0)
     start: Literal["scratch", "given"] = "scratch"
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=0.1, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
-    images: int | None = Field(default=None, ge=1)
+    images: int | None = Field(default=None, ge=2)
 
     def recipe(self, epochs: int) -> Recipe:
         """The recipe with this many epochs."""
@@ -139,9 +141,11 @@ class SearchSettings(_Section):
 
 
 def _bounds(data: object) -> object:
+    """Bounds as users write them, or as an identity holds them."""
     if not isinstance(data, Mapping):
         return data
-    return {key: text if isinstance(text, Bound) else parse_bound(str(key), text) for key, text in data.items()}
+    read = {key: text for key, text in data.items() if key in COSTS and isinstance(text, (Bound, Mapping))}
+    return read | {key: parse_bound(str(key), text) for key, text in data.items() if key not in read}
 
 
 class LimitSettings(_Section):
@@ -180,24 +184,35 @@ class Study(_Section):
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     limits: LimitSettings = LimitSettings()
-    space: dict[str, Any] = Field(default={"fuse": True, "depth_multiplier": True})
+    space: dict[str, object] = Field(default={"fuse": True, "depth_multiplier": True})
     variants: dict[str, tuple[str, ...]] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Study:
-        opened = [edit for edit, options in self.space.items() if options is not False]
-        if not opened:
+        if unknown := [edit for edit in self.space if edit not in SPACE_EDITS]:
+            raise ValueError(f"space.{unknown[0]}: there is no such edit; known are {', '.join(SPACE_EDITS)}")
+        if not self.opened:
             raise ValueError("space: opens no decision; set at least one, such as fuse = true")
         for name, edits in self.variants.items():
-            if unknown := [edit for edit in edits if edit not in opened]:
-                raise ValueError(f"variants.{name}: {unknown[0]!r} is not opened under [space]")
+            if name == "baseline" or name.isdigit() or not name.strip():
+                raise ValueError(f"variants.{name}: is the name of something else; give another, such as V1")
+            if not edits or len(set(edits)) != len(edits):
+                raise ValueError(f"variants.{name} = {list(edits)}: list one or more different edits")
+            if unknown := [edit for edit in edits if edit not in self.opened]:
+                raise ValueError(
+                    f"variants.{name}: {unknown[0]!r} is not opened under [space]; opened are {', '.join(self.opened)}"
+                )
         return self
+
+    @property
+    def opened(self) -> dict[str, object]:
+        """The edits that open decisions, with their options."""
+        return {edit: options for edit, options in self.space.items() if options is not False}
 
     @property
     def rows(self) -> dict[str, tuple[str, ...]]:
         """The variants to search, each with its edits; without any, one that uses all."""
-        opened = tuple(edit for edit, options in self.space.items() if options is not False)
-        return self.variants or {"found": opened}
+        return self.variants or {"found": tuple(self.opened)}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -206,14 +221,15 @@ class Study(_Section):
 
     @property
     def digest(self) -> str:
-        """A hash of `identity`."""
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+        """A hash of `identity`. Of all orders in a study only that of the variants makes a difference."""
+        ordered = self.identity | {"variants": list(self.variants.items())}
+        return hashlib.sha256(json.dumps(ordered, sort_keys=True).encode()).hexdigest()
 
 
 def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
     """Reads a study; `overrides` replace values by dotted key ("task.data", "limits.latency").
 
-    Paths in the file are taken from the file's own directory where they exist there.
+    Paths in the file are taken from the file's own directory where they exist there, and made absolute.
     Raises `InvalidInput` with file, key and what to do for everything that does not fit.
     """
     try:
@@ -224,10 +240,12 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> Study:
         raise InvalidInput(f"{path}: not a readable TOML file ({error})") from None
     _localise(data, path.parent)
     for key, value in (overrides or {}).items():
-        section = data
+        section: Any = data
         *parents, last = key.split(".")
         for parent in parents:
             section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise InvalidInput(f"{path}: {key}: {parent!r} is no section; write one of its own keys")
         section[last] = value
     return make_study(data, str(path))
 
@@ -236,6 +254,8 @@ def make_study(data: Mapping[str, Any], where: str = "study") -> Study:
     """A study from a mapping; `where` is named in errors. Raises `InvalidInput` in one line."""
     try:
         return Study.model_validate(data)
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -243,8 +263,9 @@ def make_study(data: Mapping[str, Any], where: str = "study") -> Study:
         if first["type"] == "extra_forbidden":
             raise InvalidInput(f"{where}: key {key!r} is unknown{_known(first['loc'])}{more}") from None
         reason = first["msg"].removeprefix("Value error, ")
-        value = "" if isinstance(first["input"], Mapping) or not key else f" = {first['input']!r}"
-        raise InvalidInput(f"{where}: {key}{value}: {reason}{more}") from None
+        value = "" if isinstance(first["input"], (Mapping, BaseModel)) else f" = {first['input']!r}"
+        place = f"{key}{value}: " if key else ""
+        raise InvalidInput(f"{where}: {place}{reason}{more}") from None
 
 
 def _known(loc: tuple[int | str, ...]) -> str:
@@ -263,7 +284,7 @@ def _localise(data: dict[str, Any], directory: Path) -> None:
 
     def local(text: object) -> object:
         found = directory / str(text)
-        return str(found) if isinstance(text, str) and not Path(text).is_absolute() and found.exists() else text
+        return str(found.resolve()) if isinstance(text, str) and text and found.exists() else text
 
     for key in ("model", "target"):
         if key in data:

@@ -55,9 +55,10 @@ class Summary:
         """The trial of a number, or of a row ("baseline", a variant, or its first word). Raises `InvalidInput`."""
         if name.isdigit():
             return self.trial(int(name))
-        for row in self.rows:
-            if name in (row.name, row.name.split()[0]) and row.trial is not None:
-                return row.trial
+        exact = [row.trial for row in self.rows if row.name == name]
+        found = [trial for trial in exact or [row.trial for row in self.rows if row.name.split()[0] == name] if trial]
+        if len(found) == 1:
+            return found[0]
         known = ", ".join(row.name for row in self.rows if row.trial is not None) or "none yet"
         raise InvalidInput(f"{self.directory} has no result {name!r}; there are: {known}, or a trial number")
 

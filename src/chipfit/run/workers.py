@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from chipfit.accuracy.train import Recipe
-from chipfit.errors import ChipfitError, StorageFull
+from chipfit.errors import TrainingFailed
 from chipfit.graph.graph import Graph
 from chipfit.run.study import Study, TaskSettings
 from chipfit.tasks.task import Task
 
 POLL_S = 0.2
+DIED = "its process died (out of memory? a script must start a run under `if __name__ == '__main__':`)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,43 +103,47 @@ class Workers:
     def run(self, jobs: Sequence[Job]) -> Iterator[Progress | Outcome]:
         """Runs jobs; yields progress, and one outcome for each in the order in which they finish.
 
-        A candidate that raises or takes its process down is a failed outcome. Raises `StorageFull` when a disk is full.
+        A candidate whose training fails or takes its process down is a failed outcome; with one worker that process is
+        this one. Raises `StorageFull` when a disk is full, and what else is no fault of the candidate.
         """
         if self._count == 1:
             for job in jobs:
                 yield from work(self._setting, job)
             return
-        waiting = list(jobs)
-        while waiting:
-            waiting = yield from self._attempt(waiting)
+        lost = yield from self._attempt(jobs)
+        # Which of them took the process down cannot be told: one by one, only that one fails.
+        for job in lost:
+            if (yield from self._attempt([job])):
+                yield Outcome(job.number, "failed", why=DIED)
 
-    def _attempt(self, jobs: list[Job]) -> Any:
-        """Runs jobs until all are done or a process died; returns those to run again."""
+    def _attempt(self, jobs: Sequence[Job]) -> Generator[Progress | Outcome, None, list[Job]]:
+        """Runs jobs until all are done or a process died; returns those without an outcome."""
         pool = self._started()
-        running: dict[Future[Outcome], Job] = {pool.submit(_remote, job): job for job in jobs}
+        try:
+            running: dict[Future[Outcome], Job] = {pool.submit(_remote, job): job for job in jobs}
+        except BrokenProcessPool:  # a process died while it had nothing to do
+            self.stop()
+            return list(jobs)
         while running:
             done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
-            yield from self._heard()
-            for future in done:
-                job = running.pop(future)
+            yield from self._heard({job.number for job in running.values()})
+            for future in sorted(done, key=lambda future: future.exception() is not None):
                 try:
-                    yield future.result()
+                    outcome = future.result()
                 except BrokenProcessPool:
                     self.stop()
-                    lost = [job, *running.values()]
-                    if len(jobs) == 1:
-                        yield Outcome(job.number, "failed", why="its process was killed (out of memory?)")
-                        return []
-                    # Which of them took the process down cannot be told: one by one, only that one fails.
-                    for one in lost:
-                        yield from self._attempt([one])
-                    return []
+                    return list(running.values())
+                del running[future]
+                yield outcome
         return []
 
-    def _heard(self) -> Iterator[Progress]:
+    def _heard(self, numbers: Set[int]) -> Iterator[Progress]:
+        """Progress of jobs that has come in; what comes after a job's outcome is of no use."""
         with contextlib.suppress(queue.Empty):
             while True:
-                yield self._news.get_nowait()
+                news: Progress = self._news.get_nowait()
+                if news.number in numbers:
+                    yield news
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -199,24 +204,31 @@ def task_of(settings: TaskSettings, progress: Callable[..., Any] | None = None) 
 
 
 def work(setting: Setting, job: Job) -> Iterator[Progress | Outcome]:
-    """Trains one job in this process: progress by epoch, then its outcome, its weights written before."""
+    """Trains one job in this process: progress by epoch, then its outcome, its weights written before.
+
+    What only this candidate is to blame for is a failed outcome; a file that cannot be read or written, or a name that
+    does not exist, would fail all of them and is raised.
+    """
     import torch
+
+    from chipfit.accuracy.own import one_line
 
     begin = time.monotonic()
     threads = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
         yield from _train(setting, job, begin)
-    except StorageFull:
-        raise
-    except ChipfitError as error:
+    except TrainingFailed as error:
         yield Outcome(job.number, "failed", seconds=time.monotonic() - begin, why=str(error))
+    except (RuntimeError, MemoryError) as error:  # torch raises these where memory does not suffice
+        why = one_line(f"{type(error).__name__}: {error}")
+        yield Outcome(job.number, "failed", seconds=time.monotonic() - begin, why=why)
     finally:
         torch.set_num_threads(threads)
 
 
 def _train(setting: Setting, job: Job, begin: float) -> Iterator[Progress | Outcome]:
-    from chipfit.accuracy.train import evaluate, train
+    from chipfit.accuracy.train import train
     from chipfit.nets.module import GraphModule
     from chipfit.nets.network import save_weights
 
@@ -224,7 +236,7 @@ def _train(setting: Setting, job: Job, begin: float) -> Iterator[Progress | Outc
     graph = setting.space.close(job.code)
     module = GraphModule(graph, starting_weights(setting, job, graph))
     if study.accuracy is not None:
-        metrics = _own_training(study, job, module)
+        metrics = _own_training(study.accuracy, study, job, module)
         save_weights(job.weights, module.export_weights())
         yield Outcome(job.number, "done", metrics, seconds=time.monotonic() - begin)
         return
@@ -237,13 +249,20 @@ def _train(setting: Setting, job: Job, begin: float) -> Iterator[Progress | Outc
         if epoch.number <= len(job.floors) and max(history) < job.floors[epoch.number - 1]:
             status, why = "stopped", f"{task.metric} {max(history):.3f} after epoch {epoch.number} is far behind"
             break
-    metrics = evaluate(module, task, "validation", device=study.device)
+    metrics = _measured(study, task, module, "validation")
     if job.test:
-        test = evaluate(module, task, "test", device=study.device)
-        metrics |= {f"test_{name}": value for name, value in test.items()}
+        metrics |= {f"test_{name}": value for name, value in _measured(study, task, module, "test").items()}
     save_weights(job.weights, module.export_weights())
     job.checkpoint.unlink(missing_ok=True)
     yield Outcome(job.number, status, metrics, tuple(history), time.monotonic() - begin, why)
+
+
+def _measured(study: Study, task: Task, module: Any, split: str) -> dict[str, float]:
+    """Metrics on a split; "accuracy" is the task's primary metric, whatever its own name."""
+    from chipfit.accuracy.train import evaluate
+
+    metrics = evaluate(module, task, split, device=study.device)
+    return {"accuracy": metrics[task.metric], **metrics}
 
 
 def starting_weights(setting: Setting, job: Job, graph: Graph) -> Mapping[str, Any]:
@@ -261,10 +280,9 @@ def starting_weights(setting: Setting, job: Job, graph: Graph) -> Mapping[str, A
     return inherit(given, setting.space, job.code, generator).weights
 
 
-def _own_training(study: Study, job: Job, module: Any) -> dict[str, float]:
+def _own_training(spec: str, study: Study, job: Job, module: Any) -> dict[str, float]:
     """Calls the user's own training; whatever it raises is the candidate's failure, not the run's."""
     from chipfit.accuracy.own import Budget, call_own
 
-    assert study.accuracy is not None
     budget = Budget(job.stage, job.recipe.epochs, job.recipe.images, job.seed, study.device)
-    return call_own(study.accuracy, module, budget)
+    return call_own(spec, module, budget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ ENUMERATED = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class CostRange:
-    """What a cost is over a space. `exact` says that minimum and maximum are those of all networks, not of a sample."""
+    """What a cost is over a space. `exact` says that `minimum` is that of all networks, not of a sample."""
 
     baseline: float
     minimum: float
@@ -90,7 +91,7 @@ def preflight(
     at_best = evaluate(best[None])
     left = {name: float(at_best[name][0] / limit - 1.0) for name, limit in limits.items() if at_best[name][0] > limit}
     return Preflight(
-        int(np.prod(np.asarray(cardinalities, dtype=object))) if len(cardinalities) else 1,
+        math.prod(cardinalities),
         len(codes),
         ranges,
         {name: float((costs[name][first:] <= limit).mean()) for name, limit in limits.items()},
@@ -103,9 +104,7 @@ def preflight(
 
 def _codes(cardinalities: Sequence[int], generator: np.random.Generator) -> tuple[Codes, bool]:
     """All codes where there are at most `ENUMERATED`, else a uniform sample; and whether they are all."""
-    size = 1
-    for count in cardinalities:
-        size *= count
+    size = math.prod(cardinalities)
     if size <= ENUMERATED:
         grid = np.indices(tuple(cardinalities), dtype=np.int64).reshape(len(cardinalities), size)
         return np.ascontiguousarray(grid.T), True

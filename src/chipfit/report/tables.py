@@ -1,0 +1,236 @@
+"""Tables for the terminal. Every function gives something for rich to print; `text` gives the same as plain lines."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from chipfit.graph.memory import peak
+from chipfit.graph.subgraphs import Subgraph, cut
+from chipfit.report.architecture import kind_of
+from chipfit.report.findings import COST_TITLES, Line, sources, trained_on
+from chipfit.report.findings import comparison as compared
+from chipfit.report.words import amount, count, latency, listed, plain, plural, share
+
+if TYPE_CHECKING:
+    from chipfit.estimate.estimator import Estimator, LayerCost, Provenance, Unsupported
+    from chipfit.graph.graph import Graph
+    from chipfit.run.problem import Problem
+    from chipfit.run.summary import Summary
+    from chipfit.spaces.preflight import Preflight
+    from chipfit.targets.target import Target
+
+WIDTH = 100
+"""Columns that every table fits into."""
+
+TOP = 12
+"""Subgraphs that are shown where not all are asked for."""
+
+BAR = 12
+_BOUND = {"compute": "compute", "on_chip": "on-chip memory", "dram": "DRAM", "overhead": "set-up"}
+
+
+def text(renderable: RenderableType, width: int = WIDTH) -> str:
+    """What rich would print, as plain text without colours; no line is longer than `width`."""
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None, force_terminal=False, legacy_windows=False).print(renderable)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def _table(*columns: str, left: Iterable[int] = (0,)) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for position, title in enumerate(columns):
+        kept = position in left
+        table.add_column(title, justify="left" if kept else "right", overflow="fold", no_wrap=not kept)
+    return table
+
+
+def _remark(lines: Iterable[str], style: str = "dim") -> Text:
+    return Text("\n".join(plain(line) for line in lines), style=style)
+
+
+def comparison(summary: Summary, estimator: Provenance | None = None) -> Group:
+    """Baseline and the best of each variant, what is wrong with a row, and where every figure is from.
+
+    `estimator` adds what its predictions rest on. A row that does not hold all limits is marked with ✗.
+    """
+    lines = compared(summary)
+    names = ("latency", "parameters", "weights", "peak_memory", "energy")
+    table = _table("", "latency", "", "accuracy", *(COST_TITLES[name] for name in names[1:]))
+    for line in lines:
+        found = [line.figures.get(name) for name in names]
+        texts = [figure.text if figure else "–" for figure in found]
+        changed = found[0].change if found[0] else ""
+        style = "bold green" if line.best else "" if line.holds else "yellow"
+        mark = "" if line.holds else "✗ "
+        table.add_row(Text(mark + plain(line.name)), texts[0], changed, line.accuracy, *texts[1:], style=style)
+    parts: list[RenderableType] = [table]
+    if notes := [note for line in lines for note in _notes(line)]:
+        parts.append(_remark(notes, "yellow"))
+    return Group(*parts, _remark(sources(summary, estimator)))
+
+
+def _notes(line: Line) -> list[str]:
+    mark = "" if line.holds else "✗ "
+    return [f"{mark}{line.name}: {'; '.join(line.notes)}"] if line.notes else []
+
+
+def comparison_text(summary: Summary, estimator: Provenance | None = None) -> str:
+    """`comparison` as plain text."""
+    return text(comparison(summary, estimator))
+
+
+def estimate(model: str, graph: Graph, estimator: Estimator, per_layer: bool = False) -> Group:
+    """What a closed network costs: totals with their sources, then where the time goes, the slowest subgraphs first.
+
+    `per_layer` gives every subgraph, in execution order. Raises `InvalidGraph` for an open graph.
+    """
+    layers = estimator.by_layer(graph)
+    subgraphs = {subgraph.name: subgraph for subgraph in cut(graph, estimator.target.fuses)}
+    shown = layers if per_layer else sorted(layers, key=lambda layer: -layer.latency_s)[:TOP]
+    parts: list[RenderableType] = [
+        Text(f"{plain(model)} on {_chip(estimator.target, estimator.precision_name)}", style="bold"),
+        _totals(graph, estimator, list(subgraphs.values())),
+    ]
+    if unsupported := estimator.unsupported(graph):
+        parts.append(_unsupported(unsupported, estimator.target.name))
+    if shown:
+        parts += [Text(), _layers(shown, subgraphs, max(layer.share for layer in layers))]
+    if len(shown) < len(layers):
+        rest = 1 - sum(layer.share for layer in shown)
+        others = plural(len(layers) - len(shown), "other")
+        parts.append(_remark([f"{others}: {share(rest)} of the time (all {len(layers)}: --per-layer)"]))
+    if outside := [layer.name for layer in layers if not layer.in_range]:
+        parts.append(
+            _remark(
+                [f"† outside the shapes that the estimator was trained on, so less certain: {listed(outside)}"],
+                "yellow",
+            )
+        )
+    return Group(*parts)
+
+
+def _chip(target: Target, precision: str) -> str:
+    on_chip = amount("peak_memory", target.memory.on_chip_bytes)
+    return (
+        f"{target.name} ({target.clock_hz / 1e6:.0f} MHz, {target.lanes.macs_per_cycle} MAC/cycle, "
+        f"{on_chip} on chip, {precision})"
+    )
+
+
+def _totals(graph: Graph, estimator: Estimator, subgraphs: Sequence[Subgraph]) -> Table:
+    costs = estimator.costs(graph)
+    tensors = [plain(name) for name, _ in peak(graph, subgraphs).tensors]
+    table = Table(box=None, show_header=False, padding=(0, 3, 0, 0), pad_edge=False)
+    for _ in range(2):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", style="dim")
+    found = latency(float(costs.latency_s[0]), float(costs.spread_s[0]))
+    for name, value, source in (
+        ("latency", found, f"predicted (estimator: {trained_on(estimator.provenance)})"),
+        ("energy", amount("energy", float(costs.energy_j[0])), "predicted (modelled), per image"),
+        ("weights", amount("weights", float(costs.weight_bytes[0])), "counted"),
+        ("activations", amount("peak_memory", float(costs.peak_bytes[0])), f"counted, at the peak: {listed(tensors)}"),
+        ("MACs", amount("macs", float(costs.macs[0])), "counted, per image"),
+        ("parameters", amount("parameters", float(costs.parameters[0])), "counted, batch normalisation folded"),
+    ):
+        table.add_row(f"  {name}", value, Text(source))
+    return table
+
+
+def _unsupported(found: Sequence[Unsupported], target: str) -> Text:
+    lines = [f"{plural(len(found), 'operator')} cannot run on {target}; latency and energy are without them:"]
+    lines += [f"  {plain(item.operator)} ({plain(item.node)}): {item.why}; {item.remedy}" for item in found]
+    return Text("\n".join(lines), style="yellow")
+
+
+def _layers(layers: Sequence[LayerCost], subgraphs: dict[str, Subgraph], longest: float) -> Table:
+    table = _table("Where the time goes", "latency", "share", "utilisation", "bound by", "", left=(0, 4, 5))
+    for layer in layers:
+        kind = kind_of(subgraphs[layer.name].workload)
+        mark = "" if layer.in_range else " †"
+        table.add_row(
+            Text(f"{plain(layer.name)} ({kind}){mark}"),
+            amount("latency", layer.latency_s),
+            share(layer.share),
+            share(layer.utilisation, 0),
+            Text(_BOUND[layer.bound]),
+            Text("█" * max(1, round(BAR * layer.share / longest)), style="cyan", no_wrap=True),
+        )
+    return table
+
+
+def preflight(problem: Problem, found: Preflight) -> Group:
+    """What a space holds before any search: its decisions, what its networks cost, and which limits can be met."""
+    decisions = problem.space.decisions
+    edits = {index: edit for edit, members in problem.members.items() for index in members}
+    opened = _table("decision", "opened by", "options (the first is the network as given)", left=(0, 1, 2))
+    for index, decision in enumerate(decisions):
+        options = ", ".join(plain(option) for option in decision.options)
+        opened.add_row(Text(plain(decision.name)), Text(plain(edits.get(index, ""))), Text(options))
+    sampled = "all evaluated" if found.sampled >= found.size else f"ranges from a sample of {found.sampled:,}"
+    size = f"{plural(len(decisions), 'decision')}, {count(found.size)} networks ({sampled})"
+    return Group(opened, Text(size, style="bold"), Text(), _ranges(found), _satisfiable(problem, found))
+
+
+def _ranges(found: Preflight) -> Table:
+    table = _table("cost", "as given", "minimum", "median", "maximum", "")
+    for name, each in found.ranges.items():
+        if name not in COST_TITLES:
+            continue
+        figures = (each.baseline, each.minimum, each.median, each.maximum)
+        mark = "" if each.exact else "sampled"
+        table.add_row(COST_TITLES[name], *(amount(name, figure) for figure in figures), mark)
+    return table
+
+
+def _satisfiable(problem: Problem, found: Preflight) -> Text:
+    lines: list[str] = []
+    for name, limit in problem.limits.items():
+        wanted = f"{COST_TITLES[name]} ≤ {amount(name, limit)}"
+        if name in found.excess:
+            lines.append(f"✗ {wanted}: the nearest network is {share(found.excess[name])} above")
+        else:
+            held = found.shares[name]
+            lines.append(f"✓ {wanted}: {_share_of(held)} hold it")
+    if not lines:
+        return Text("no limit on costs is asked for", style="dim")
+    if found.feasible is None:
+        lines.append("✗ no network was found that meets all limits at once")
+    else:
+        lines.append(f"✓ all limits at once: satisfiable ({_share_of(found.share)})")
+    return Text("\n".join(lines), style="yellow" if found.feasible is None else "green")
+
+
+def _share_of(fraction: float) -> str:
+    """A share of networks; a sample that met none is no proof that there is none."""
+    return f"{share(fraction)} of networks" if fraction >= 1e-3 else "under 0.1 % of networks"
+
+
+def targets(found: Sequence[Target]) -> Group:
+    """The chips that are known, and where their figures are from."""
+    table = _table("target", "peak", "clock", "on chip", "precisions", "what it is", left=(0, 4, 5))
+    for target in found:
+        table.add_row(
+            Text(plain(target.name)),
+            f"{target.peak_macs_per_second / 1e9:.3g} GMAC/s",
+            f"{target.clock_hz / 1e6:.0f} MHz",
+            f"{target.memory.on_chip_bytes / 1024:.4g} KiB",
+            Text(", ".join(sorted(target.precisions))),
+            Text(plain(target.description)),
+        )
+    origins: dict[str, list[str]] = {}
+    for target in found:
+        origins.setdefault(target.source, []).append(target.name)
+    lines = [f"figures of {', '.join(names)}: {_origin(source)}" for source, names in origins.items()]
+    return Group(table, _remark(lines))
+
+
+def _origin(source: str) -> str:
+    return "a description of a design, not measured on silicon" if source == "description" else source

@@ -1,0 +1,82 @@
+"""Small networks for tests of edits: of the builder, and as an importer would give them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chipfit.graph.build import Builder, conv_bn_act, inverted_bottleneck, residual_block
+from chipfit.graph.graph import Graph, Input, Node
+from chipfit.graph.ops import Activation, Conv2d, Elementwise, GlobalPool, Linear, Reshape
+from chipfit.nets.network import Network, initialise
+
+
+def bottlenecks(activation: str = "relu6") -> Graph:
+    """Inverted bottlenecks with two that can be dropped."""
+    b = Builder()
+    x = conv_bn_act(b, b.input("input", (1, 3, 16, 16)), 8, stride=2, key="stem")
+    for index in range(3):
+        x = inverted_bottleneck(b, x, 16, expansion=2, activation=activation, key=f"stage1.block{index + 1}")
+    x = inverted_bottleneck(b, x, 24, expansion=3, kernel=5, stride=2, activation=activation, key="stage2.block1")
+    x = b.reshape(b.global_pool(x, key="pool"), (-1,), key="flat")
+    return b.graph(b.linear(x, 4, key="classifier"))
+
+
+def residuals() -> Graph:
+    """Basic residual blocks, and a linear layer behind a flattening."""
+    b = Builder()
+    x = conv_bn_act(b, b.input("input", (1, 1, 12, 12)), 16, activation="relu", key="stem")
+    for index, (out, stride) in enumerate(((16, 1), (16, 1), (32, 2))):
+        x = residual_block(b, x, out, stride=stride, key=f"block{index}")
+    return b.graph(b.linear(b.reshape(x, (-1,), key="flat"), 4, key="classifier"))
+
+
+def imported() -> Graph:
+    """As from an ONNX file: normalisation folded into biases, numbered names, a gate, flattenings with explicit sizes."""
+
+    def conv(key: str, source: str, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> Node:
+        pad = kernel // 2
+        return Node(key, Conv2d(out, (kernel, kernel), (stride, stride), (pad,) * 4, groups=groups), (source,))
+
+    nodes = (
+        conv("/f/Conv_0", "x:0", 8, 3, 2),
+        Node("/f/Clip_1", Activation("relu6"), ("/f/Conv_0",)),
+        conv("/f/Conv_2", "/f/Clip_1", 16),
+        Node("/f/HardSwish_3", Activation("hard_swish"), ("/f/Conv_2",)),
+        conv("/f/Conv_4", "/f/HardSwish_3", 16, 3, 1, 16),
+        Node("/f/HardSwish_5", Activation("hard_swish"), ("/f/Conv_4",)),
+        Node("/f/Pool_6", GlobalPool(), ("/f/HardSwish_5",)),
+        conv("/f/Conv_7", "/f/Pool_6", 8),
+        Node("/f/Relu_8", Activation("relu"), ("/f/Conv_7",)),
+        conv("/f/Conv_9", "/f/Relu_8", 16),
+        Node("/f/HardSigmoid_10", Activation("hard_sigmoid"), ("/f/Conv_9",)),
+        Node("/f/Mul_11", Elementwise("mul"), ("/f/HardSigmoid_10", "/f/HardSwish_5")),
+        conv("/f/Conv_12", "/f/Mul_11", 8),
+        Node("/f/Add_13", Elementwise("add"), ("/f/Conv_12", "/f/Clip_1")),
+        conv("/f/Conv_14", "/f/Add_13", 24),
+        conv("/f/Conv_15", "/f/Conv_14", 24, 3, 1, 24),
+        Node("/Pool_16", GlobalPool(), ("/f/Conv_15",)),
+        Node("/Reshape_17", Reshape((24,)), ("/Pool_16",)),
+        Node("y:0", Linear(3), ("/Reshape_17",)),
+    )
+    return Graph((Input("x:0", (1, 3, 16, 16)),), nodes, ("y:0",))
+
+
+NETWORKS = {"bottlenecks": bottlenecks, "residuals": residuals, "imported": imported}
+
+
+def with_weights(graph: Graph, seed: int = 0) -> Network:
+    """A network with weights as after training: no bias and no statistic is left at its start."""
+    generator = np.random.default_rng(seed)
+    weights = initialise(graph, generator)
+    for name, array in weights.items():
+        kind = name.rpartition(".")[2]
+        if kind in ("bias", "running_mean"):
+            weights[name] = generator.normal(0, 0.3, array.shape).astype(np.float32)
+        elif array.ndim == 1:
+            weights[name] = generator.uniform(0.5, 1.5, array.shape).astype(np.float32)
+    return Network("given", graph, weights)
+
+
+def random_code(graph: Graph, generator: np.random.Generator) -> list[int]:
+    """A code drawn evenly."""
+    return [int(generator.integers(length)) for length in graph.cardinalities]
