@@ -30,12 +30,12 @@ def chip(target: Target) -> Target:
 
 @pytest.fixture(scope="session")
 def estimator(target: Target) -> Estimator:
-    return fit(target, simulator(target), budget=2500, seed=1)
+    return fit(target, simulator(target), budget=1500, seed=1)
 
 
 @pytest.fixture(scope="session")
 def corrected(target: Target, chip: Target) -> Estimator:
-    return fit(target, simulator(chip), budget=5000, seed=2)
+    return fit(target, simulator(chip), budget=3000, seed=2)
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ LIMITS = settings(max_examples=20, suppress_health_check=[HealthCheck.function_s
 
 def assert_same(found: Costs, expected: Costs) -> None:
     for item in fields(Costs):
-        np.testing.assert_allclose(getattr(found, item.name), getattr(expected, item.name), rtol=1e-9, err_msg=item.name)
+        np.testing.assert_allclose(
+            getattr(found, item.name), getattr(expected, item.name), rtol=1e-9, err_msg=item.name
+        )
 
 
 def one_by_one(estimator, graph, codes) -> Costs:
@@ -70,6 +72,7 @@ def test_too_large_tables_give_way_to_the_same_numbers(corrected, monkeypatch, g
     # A row of the space depends on two widths: 9 combinations; 4 codes at a time are 4.
     monkeypatch.setattr(accumulate, "LARGEST_ENUMERATION", 5)
     monkeypatch.setattr(accumulate, "CHUNK", 4)
+    monkeypatch.setattr("chipfit.estimate.estimator.SEARCHED", 12)
     space = corrected.prepare(graph)
     assert space.tables is None
     assert_same(space.at(codes), expected)
@@ -95,10 +98,17 @@ def test_a_network_is_the_sum_of_its_rows(corrected, graph):
     assert sum(row.share for row in rows) == pytest.approx(1)
     independent = np.sqrt(sum(row.spread_s**2 for row in rows))
     assert costs.spread_s[0] == pytest.approx(np.hypot(independent, corrected.systematic * costs.latency_s[0]))
-    assert all(0 <= row.utilisation <= 1 for row in rows)
     assert all(row.in_range for row in rows)
     assert costs.in_range[0]
     assert not corrected.unsupported(graph)
+
+
+def test_utilisation_is_a_share_of_the_array(estimator):
+    rows = estimator.by_layer(mobilenet_v2())
+    assert all(0 <= row.utilisation <= 1 for row in rows)
+    assert {row.bound for row in rows} <= {"compute", "on_chip", "dram", "overhead"}
+    by_kind = {kind: max(row.utilisation for row in rows if row.kind == kind) for kind in ("conv", "depthwise")}
+    assert by_kind["depthwise"] < 0.1 < by_kind["conv"]
 
 
 def test_a_row_costs_the_same_in_any_batch(corrected):

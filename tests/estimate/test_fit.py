@@ -42,11 +42,10 @@ def test_a_wrong_description_is_corrected_by_the_measurements(corrected, estimat
 
 
 def test_the_spread_of_subgraphs_holds_for_two_of_three(corrected):
-    covered = corrected.provenance.subgraph_errors
-    large = {kind: each for kind, each in covered.items() if each.count >= 60}
-    assert len(large) >= 4
-    total = sum(each.count for each in large.values())
-    assert 0.6 <= sum(each.coverage * each.count for each in large.values()) / total <= 0.85
+    covered = corrected.provenance.subgraph_errors.values()
+    total = sum(each.count for each in covered)
+    assert total > 300
+    assert 0.6 <= sum(each.coverage * each.count for each in covered) / total <= 0.85
 
 
 def test_the_zoo_is_in_range(estimator):
@@ -57,9 +56,7 @@ def test_the_zoo_is_in_range(estimator):
 def _arrays(regression):
     for item in fields(Regression):
         value = getattr(regression, item.name)
-        yield from (
-            (getattr(value, part.name) for part in fields(Forest)) if isinstance(value, Forest) else (value,)
-        )
+        yield from ((getattr(value, part.name) for part in fields(Forest)) if isinstance(value, Forest) else (value,))
 
 
 def test_the_same_seed_fits_the_same(target, chip):
@@ -76,8 +73,8 @@ def test_provenance_says_what_was_measured(estimator):
     assert (found.source.kind, found.source.tool) == ("simulated", "chipfit simulator")
     assert found.network_errors.count == 120
     held = sum(each.count for each in found.subgraph_errors.values())
-    assert held + found.subgraphs == pytest.approx(2500, abs=20)
-    assert held == pytest.approx(0.15 * 2500, rel=0.25)
+    assert held + found.subgraphs == pytest.approx(1500, abs=20)
+    assert held == pytest.approx(0.15 * 1500, rel=0.25)
 
 
 def test_a_budget_that_is_too_small_is_refused(target):

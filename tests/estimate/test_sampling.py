@@ -42,7 +42,7 @@ def test_samples_reach_what_networks_hold(generator):
     assert {1000, 1001} <= set(linear["out_channels"].tolist())
     assert (conv["in_height"] != conv["in_width"]).any()
     beside = conv["out_channels"] % 8
-    assert all(100 < (beside == rest).sum() for rest in (0, 1, 7))
+    assert all((beside == rest).sum() > 100 for rest in (0, 1, 7))
 
 
 def test_only_what_the_target_fuses_is_drawn(generator):

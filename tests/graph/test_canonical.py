@@ -11,7 +11,7 @@ from chipfit.errors import InvalidInput
 from chipfit.graph.canonical import canonical, distinct
 from chipfit.graph.graph import Graph, Input, Node
 from chipfit.graph.ops import Conv2d, Select
-from chipfit.graph.values import Decision, ceil_div, choose
+from chipfit.graph.values import Decision, ceil_div, choose, table
 
 
 @settings(max_examples=60)
@@ -73,6 +73,15 @@ def test_rounding_absent_branches_and_unused_decisions() -> None:
     codes = np.array(list(itertools.product(range(3), range(3), range(2), range(3), range(2))))
     networks = {rounded().close(code).digest for code in codes}
     assert len(networks) <= len(distinct(rounded(), codes)) < len(codes) / 3
+
+
+def test_one_move_may_open_the_way_for_another() -> None:
+    a, b = Decision("a", (0, 1)), Decision("b", (0, 1))
+    width = table(("a", "b"), np.array([[8, 16], [8, 8]]))
+    conv = Node("c", Conv2d(width, (1, 1)), ("x",))
+    move = canonical(Graph((Input("x", (1, 4, 8, 8)),), (conv,), ("c",), (a, b)))
+    codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    assert move(codes).tolist() == [[0, 0], [0, 1], [0, 0], [0, 0]]
 
 
 def test_codes_that_do_not_fit_are_refused() -> None:

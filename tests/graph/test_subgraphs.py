@@ -170,6 +170,20 @@ def test_batch_normalisation_folds_only_before_the_activation() -> None:
     found = cut(Graph((X,), late, ("bn",)), EVERYTHING)
     assert members(found) == [["c", "relu"], ["bn"]]
     assert found[0].workload.biases == 0
+    after = (conv("c", "x"), node("sum", Elementwise("add"), "c", "x"), node("bn", BatchNorm(), "sum"))
+    assert members(cut(Graph((X,), after, ("bn",)), EVERYTHING)) == [["c", "sum"], ["bn"]]
+
+
+def test_a_subgraph_takes_one_addition() -> None:
+    nodes = (
+        conv("c", "x"),
+        node("once", Elementwise("add"), "c", "x"),
+        node("twice", Elementwise("add"), "once", "y"),
+        node("relu", Activation("relu"), "twice"),
+    )
+    graph = Graph((X, Input("y", X.shape)), nodes, ("relu",))
+    convolution = {"conv": EVERYTHING["conv"]}
+    assert members(cut(graph, convolution)) == [["c", "once"], ["twice"], ["relu"]]
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,19 @@ def test_steps_below_another_are_dropped() -> None:
     a, b = (choose(decision, decision.options) for decision in (DECISIONS[3], DECISIONS[1]))
     highest = TableMax.of([[a, 10], [a], [b, 2], [5]], DECISIONS)
     assert (highest.gathers, highest.entries) == (1, 4)
+    crossing = TableMax.of([[a], [b * 1.5]], DECISIONS)
+    assert crossing.at(np.array([[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 2]])).tolist() == [0, 1.5, 2]
     assert TableMax.of([], DECISIONS).at(CODES).tolist() == [0.0] * len(CODES)
     assert TableMax.of([[-3], [-5, 1]], DECISIONS).at(CODES[:2]).tolist() == [-3.0, -3.0]
+
+
+def test_steps_too_large_to_join_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "LARGEST_JOINT_TABLE", 1)
+    a, b = (choose(decision, decision.options) for decision in (DECISIONS[3], DECISIONS[1]))
+    highest = TableMax.of([[a, b], [3.5]], DECISIONS)
+    assert highest.gathers == 3
+    assert highest.at(np.array([[0, 1, 0, 3], [0, 0, 0, 3]])).tolist() == [4, 3.5]
+    assert TableMax.of([[a, b], [4.5]], DECISIONS).gathers == 1
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.int64])

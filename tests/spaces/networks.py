@@ -31,7 +31,7 @@ def residuals() -> Graph:
 
 
 def imported() -> Graph:
-    """As from an ONNX file: normalisation folded into biases, numbered names, a gate, flattenings with explicit sizes."""
+    """As from an ONNX file: normalisation folded into biases, numbered names, a gate, a reshape to explicit sizes."""
 
     def conv(key: str, source: str, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> Node:
         pad = kernel // 2

@@ -52,29 +52,31 @@ def estimate(
     json: Json = False,
 ) -> None:
     """Latency, energy, weights and peak memory of a network on a chip; where the time goes."""
+    from chipfit.graph.memory import peak
+    from chipfit.graph.subgraphs import cut
     from chipfit.nets.load import load
     from chipfit.report import tables
 
     network = load(model, input_shape=input_shape(shape))
     used = _estimator(target, precision, estimator)
-    assessment = used.assess(network.graph)
     if not json:
-        people().print(tables.estimate(model, assessment, used, per_layer=per_layer))
+        people().print(tables.estimate(model, network.graph, used, per_layer=per_layer))
         return
-    figures = cost_figures(assessment.costs, 0, used)
-    figures["peak_activation_bytes"]["tensors"] = [name for name, _ in assessment.peak.tensors]
+    figures = cost_figures(used.costs(network.graph), 0, used)
+    at_peak = peak(network.graph, cut(network.graph, used.target.fuses))
+    figures["peak_activation_bytes"]["tensors"] = [name for name, _ in at_peak.tensors]
     print_json(
         {
             "model": model,
             "target": used.target.name,
-            "precision": used.precision.name,
+            "precision": used.precision_name,
             "chipfit": _version(),
             **figures,
             "unsupported": [
                 {"node": item.node, "operator": item.operator, "why": item.why, "remedy": item.remedy}
-                for item in assessment.unsupported
+                for item in used.unsupported(network.graph)
             ],
-            "subgraphs": [_layer(layer) for layer in assessment.layers],
+            "subgraphs": [_layer(layer) for layer in used.by_layer(network.graph)],
         }
     )
 
@@ -142,6 +144,7 @@ def space(
     found = problem.preflight()
     if not json:
         people().print(tables.preflight(problem, found))
+        problem.require_satisfiable()
         return
     print_json(
         {

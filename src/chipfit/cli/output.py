@@ -66,7 +66,8 @@ def figure(value: float | None, source: str, **more: Any) -> dict[str, Any]:
 
 def cost_figures(costs: Costs, index: int, estimator: Estimator) -> dict[str, Any]:
     """All costs of one network, each with its source. Times in s, energy in J, sizes in bytes."""
-    detail = estimator.provenance.line
+    source = estimator.provenance.source
+    detail = f"estimator {estimator.target.name} ({source.tool} {source.version}, fitted {estimator.provenance.fitted})"
     return {
         "latency_s": figure(
             float(costs.latency_s[index]), "predicted", spread=float(costs.spread_s[index]), detail=detail

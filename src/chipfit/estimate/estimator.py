@@ -143,9 +143,7 @@ class Estimator:
         found = self._run(cut(graph, self.target.fuses))
         predicted = self.predict(Rows.of_workloads([subgraph.workload for subgraph in found]))
         total = float(predicted.latency_s.sum())
-        return tuple(
-            self._layer(graph, subgraph, predicted, index, total) for index, subgraph in enumerate(found)
-        )
+        return tuple(self._layer(graph, subgraph, predicted, index, total) for index, subgraph in enumerate(found))
 
     def unsupported(self, graph: Graph) -> tuple[Unsupported, ...]:
         """Nodes that the target cannot run, under some code at least. Latency and energy are without them."""

@@ -182,7 +182,9 @@ def _check_networks(
 
     The first half of the networks calibrates the spread, the second says how often it holds.
     """
-    loads = [[item.workload for item in cut(graph, target.fuses) if runs(target, item.workload.kind)] for graph in networks]
+    loads = [
+        [item.workload for item in cut(graph, target.fuses) if runs(target, item.workload.kind)] for graph in networks
+    ]
     sizes = [len(each) for each in loads]
     flat = [load for each in loads for load in each]
     truth, rows = np.array([item.latency_s for item in measure(flat)]), predict(Rows.of_workloads(flat))

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.estimate.features import (
-    ENERGY_TERMS,
     PIECES,
     RANGE_FIELDS,
     TERMS,
@@ -171,7 +170,9 @@ def fit_energy(facts: Physics, latency_s: Floats, energy_j: Floats, described: F
     used = (terms > 0).sum(axis=0) >= min(_LEAST_ROWS, len(energy_j))
     coefficients = described.copy()
     coefficients[used] = _non_negative(terms[:, used] / energy_j[:, None])
-    fitted, kept = (np.abs(np.log(np.maximum(terms @ each, 1e-18) / energy_j)).mean() for each in (coefficients, described))
+    fitted, kept = (
+        np.abs(np.log(np.maximum(terms @ each, 1e-18) / energy_j)).mean() for each in (coefficients, described)
+    )
     return coefficients if fitted < kept else described
 
 

@@ -127,9 +127,7 @@ def _arrays(regression: Regression) -> dict[str, NDArray[Any]]:
 
 def _estimator(content: dict[str, Any]) -> Estimator:
     arrays = {name: _unpacked(packed) for name, packed in content["regression"].items()}
-    forests = {
-        name: Forest(*(arrays.pop(f"{name}.{part.name}") for part in fields(Forest))) for name in _FORESTS
-    }
+    forests = {name: Forest(*(arrays.pop(f"{name}.{part.name}") for part in fields(Forest))) for name in _FORESTS}
     regression = Regression(**arrays, **forests)
     given = content["provenance"]
     provenance = Provenance(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chipfit.report.words import amount, change, latency, plural, share
+from chipfit.report.words import amount, change, latency, plural, share, small_share
 
 if TYPE_CHECKING:
     from chipfit.estimate.estimator import Provenance
@@ -112,7 +112,9 @@ def asked(summary: Summary) -> list[str]:
     known = limits(summary)
     found: list[str] = []
     if wanted.accuracy_drop is not None:
-        found.append(f"accuracy at most {wanted.accuracy_drop * 100:.3g} points below the baseline trained alike")
+        drop = f"{wanted.accuracy_drop * 100:.3g}"
+        points = "point" if drop == "1" else "points"
+        found.append(f"accuracy at most {drop} {points} below the baseline trained alike")
     if wanted.accuracy is not None:
         found.append(f"accuracy ≥ {share(wanted.accuracy)}")
     for name, bound in wanted.costs.items():
@@ -246,7 +248,7 @@ def sources(summary: Summary, estimator: Provenance | None = None) -> list[str]:
         for row in summary.rows
         if row.trial is not None and row.trial.costs.get("latency") and "latency_spread" in row.trial.costs
     ]
-    spread = f", spread (one standard deviation) up to ± {share(max(spreads))}" if spreads else ""
+    spread = f", spread (one standard deviation) up to ± {small_share(max(spreads))}" if spreads else ""
     if study.accuracy is not None:
         accuracy = f"accuracy: as returned by {study.accuracy}"
     else:
@@ -268,8 +270,8 @@ def trained_on(estimator: Provenance) -> str:
     day = f" on {source.date}" if source.date else ""
     return (
         f"{estimator.subgraphs:,} subgraphs {source.kind} with {source.tool} {source.version}{day}; "
-        f"{plural(errors.count, 'whole unseen network')}: median {share(errors.median)}, "
-        f"worst {share(errors.largest)} off"
+        f"{plural(errors.count, 'whole unseen network')}: median {small_share(errors.median)}, "
+        f"worst {small_share(errors.largest)} off"
     )
 
 

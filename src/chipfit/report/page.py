@@ -27,7 +27,7 @@ from chipfit.report.findings import (
     winner,
 )
 from chipfit.report.pictures import front, front_points
-from chipfit.report.words import amount, duration, listed, plain, share
+from chipfit.report.words import amount, duration, listed, plain, small_share
 
 if TYPE_CHECKING:
     from chipfit.run.journal import Trial
@@ -100,14 +100,14 @@ def page(summary: Summary, problem: Problem) -> str:
         stopped=[trial.number for trial in summary.trials if trial.status == "stopped"],
         provenance=provenance(summary, problem),
         estimator=problem.estimator.provenance,
-        share=share,
+        share=small_share,
         settings=json.dumps(summary.study.identity, indent=2, ensure_ascii=False).split("\n"),
     )
 
 
 def _networks(summary: Summary, problem: Problem) -> dict[str, Any]:
     """The baseline and what was found, subgraph by subgraph and decision by decision."""
-    zero = (0,) * len(problem.space.decisions)
+    zero: tuple[int, ...] = (0,) * len(problem.space.decisions)
     names, codes = ["baseline"], [zero]
     for row in summary.rows:
         if row.trial is not None and row.name != "baseline":

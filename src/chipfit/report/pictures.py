@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from chipfit.run.journal import Trial
     from chipfit.run.summary import Summary
 
-FINAL_SPREAD_BELOW = 3.0
+EDGE_BELOW = 3.0
 """Searched networks further below the best than this many times the median's distance are drawn at the lower edge."""
+
+
+LONGEST_LABEL = 28
+LETTER_WIDTH = 7.5
+"""Pixels that a letter of a label takes, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ def _frame(points: Sequence[Point], width: int, height: int) -> _Frame:
     highs = [point.accuracy + point.standard_error for point in finals] + shown
     if shown:
         best, median = max(shown), float(np.median(shown))
-        lows.append(max(min(shown), best - FINAL_SPREAD_BELOW * max(best - median, 0.01)))
+        lows.append(max(min(shown), best - EDGE_BELOW * max(best - median, 0.01)))
     left = [point.latency_s - point.spread_s for point in points]
     right = [point.latency_s + point.spread_s for point in points]
     return _Frame(
@@ -207,20 +212,33 @@ def _final(figure: ElementTree.Element, frame: _Frame, point: Point, prominent: 
 
 
 def _labels(figure: ElementTree.Element, frame: _Frame, points: Sequence[Point]) -> None:
-    """Names beside the points, moved down where two would overlap."""
-    taken: list[tuple[float, float]] = []
-    for point in sorted(points, key=lambda point: -point.accuracy):
-        if not point.label:
-            continue
-        x, y = frame.across(point.latency_s * 1e3), frame.down(point.accuracy * 100) - 9
-        while any(abs(x - other) < 110 and abs(y - line) < 14 for other, line in taken):
-            y += 14
-        taken.append((x, y))
-        left = x > (frame.left + frame.right) / 2
-        anchor = {"text-anchor": "end" if left else "start"}
+    """Names beside the points, each where it hides no other point or name, if there is such a place."""
+    places = [(frame.across(point.latency_s * 1e3), frame.down(point.accuracy * 100)) for point in points]
+    taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in places]
+    for point, (x, y) in zip(points, places, strict=True):
         label = plain(point.label)
-        label = label if len(label) <= 28 else f"{label[:27]}…"
-        _text(figure, "text", label, "label", x=x - 9 if left else x + 9, y=max(y, frame.top + 8), **anchor)
+        label = label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+        if not label:
+            continue
+        wide = LETTER_WIDTH * len(label)
+        spots = [(side, line) for line in (-11, 20, -27, 36, -43, 52) for side in (10, -10)]
+        boxes = {spot: _box(x + spot[0], y + spot[1], wide if spot[0] > 0 else -wide) for spot in spots}
+        inside = [
+            spot for spot, box in boxes.items() if box[0] >= 0 and box[2] <= frame.right + 10 and box[1] >= frame.top - 8
+        ]
+        side, line = min(inside or spots, key=lambda spot: sum(_overlap(boxes[spot], other) for other in taken))
+        taken.append(boxes[side, line])
+        anchor = {"text-anchor": "start" if side > 0 else "end"}
+        _text(figure, "text", label, "label", x=x + side, y=y + line, **anchor)
+
+
+def _box(x: float, y: float, wide: float) -> tuple[float, float, float, float]:
+    return min(x, x + wide), y - 11, max(x, x + wide), y + 3
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    across, down = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(across, 0.0) * max(down, 0.0)
 
 
 def _element(

@@ -32,8 +32,8 @@ WIDTH = 100
 TOP = 12
 """Subgraphs that are shown where not all are asked for."""
 
-BAR = 12
-_BOUND = {"compute": "compute", "on_chip": "on-chip memory", "dram": "DRAM", "overhead": "set-up"}
+BAR = 10
+_BOUND = {"compute": "compute", "on_chip": "on-chip", "dram": "DRAM", "overhead": "set-up"}
 
 
 def text(renderable: RenderableType, width: int = WIDTH) -> str:
@@ -44,7 +44,7 @@ def text(renderable: RenderableType, width: int = WIDTH) -> str:
 
 
 def _table(*columns: str, left: Iterable[int] = (0,)) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for position, title in enumerate(columns):
         kept = position in left
         table.add_column(title, justify="left" if kept else "right", overflow="fold", no_wrap=not kept)
@@ -215,16 +215,16 @@ def _share_of(fraction: float) -> str:
 
 def targets(found: Sequence[Target]) -> Group:
     """The chips that are known, and where their figures are from."""
-    table = _table("target", "peak", "clock", "on chip", "precisions", "what it is", left=(0, 4, 5))
+    table = _table("target", "peak", "clock", "on chip", "what it is", left=(0, 4))
     for target in found:
         table.add_row(
             Text(plain(target.name)),
             f"{target.peak_macs_per_second / 1e9:.3g} GMAC/s",
             f"{target.clock_hz / 1e6:.0f} MHz",
             f"{target.memory.on_chip_bytes / 1024:.4g} KiB",
-            Text(", ".join(sorted(target.precisions))),
-            Text(plain(target.description)),
+            Text(f"{plain(target.description)}; {', '.join(sorted(target.precisions))}"),
         )
+    table.columns[0].min_width = min(32, max((len(target.name) for target in found), default=0))
     origins: dict[str, list[str]] = {}
     for target in found:
         origins.setdefault(target.source, []).append(target.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+SMALLEST_SHOWN = 1e-3
 _PER_SECOND = {"ms": 1e3, "µs": 1e6}
 
 
@@ -18,13 +19,21 @@ def amount(cost: str, value: float) -> str:
 def latency(value_s: float, spread_s: float) -> str:
     """A latency and one standard deviation in the same unit: "4.21 ms ± 0.05"."""
     text = amount("latency", value_s)
-    spread = spread_s * _PER_SECOND[text.split()[-1]]
-    return f"{text} ± {spread:.2g}" if math.isfinite(spread) else text
+    if not math.isfinite(spread_s):
+        return text
+    if spread_s < SMALLEST_SHOWN * value_s:
+        return f"{text} ± {small_share(spread_s / value_s)}"
+    return f"{text} ± {spread_s * _PER_SECOND[text.split()[-1]]:.2g}"
 
 
 def share(fraction: float, digits: int = 1) -> str:
     """A fraction as a percentage: "61.2 %"."""
     return f"{fraction * 100:.{digits}f} %"
+
+
+def small_share(fraction: float) -> str:
+    """`share` of an error; what would round to nothing is "<0.1 %", unless it is nothing."""
+    return "<0.1 %" if 0 < fraction < SMALLEST_SHOWN else share(fraction)
 
 
 def change(new: float, old: float) -> str:

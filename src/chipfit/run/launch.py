@@ -22,6 +22,7 @@ from chipfit.run.workers import task_of
 from chipfit.search.algorithm import Algorithm, Domain
 from chipfit.search.evolution import NSGA2, RegularizedEvolution
 from chipfit.search.simple import RandomSearch
+from chipfit.tasks.cache import digest
 from chipfit.tasks.task import Task
 
 
@@ -82,7 +83,8 @@ def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> N
     data: dict[str, Any] = {"source": f"the user's own ({problem.study.accuracy})"}
     if task is not None:
         data = {"source": task.source, "sizes": task.sizes, "fingerprint": task.fingerprint, "metric": task.metric}
-    rests_on = {"data": data, "space": problem.space.digest, "baseline": problem.baseline}
+    model = f"{problem.space.digest} {digest(problem.network.weights)}"
+    rests_on = {"data": data, "model": model, "baseline": problem.baseline}
     before = json.loads(journal.about("provenance") or "null")
     if before is None:
         machine = {"platform": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version()}
@@ -97,7 +99,7 @@ def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> N
         }
         journal.note("provenance", json.dumps(provenance))
         return
-    names = {"data": "the data", "space": "the model", "baseline": "the target or its estimator"}
+    names = {"data": "the data", "model": "the model", "baseline": "the target or its estimator"}
     for key, name in names.items():
         if before[key] != rests_on[key]:
             raise JournalMismatch(f"{journal.directory}: {name} changed since the run began; give another --out")

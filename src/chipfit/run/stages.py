@@ -170,8 +170,12 @@ class _Run:
     def _finalists(self, variant: str, wanted: float) -> list[Code]:
         """Codes to train in full: of those within the limits in the search, from the best cost to the most accurate."""
         numbers = set(self.journal.members(variant, "search"))
-        trials = [trial for trial in self.searched.values() if trial.number in numbers and any(trial.code)]
-        trials = [trial for trial in trials if trial.status == "done" and self._accuracy(trial) >= wanted]
+        searched = {trial.number: trial for trial in self.searched.values() if trial.number in numbers}.values()
+        trials = [
+            trial
+            for trial in searched
+            if any(trial.code) and trial.status == "done" and self._accuracy(trial) >= wanted
+        ]
         if not trials:
             return []
         codes = np.asarray([trial.code for trial in trials], np.int64)

@@ -56,7 +56,8 @@ def parse_bound(cost: str, text: object) -> Bound:
     """
     if cost not in COSTS:
         raise InvalidInput(f"limit {cost!r}: known are accuracy, {', '.join(COSTS)}")
-    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Zµ%]*)\s*", str(text))
+    plain = str(text).replace("\u03bc", "µ")  # the Greek letter looks like the micro sign
+    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Zµ%]*)\s*", plain)
     units = _FAMILIES[cost]
     named = " or ".join(unit or "a plain number" for unit in units[:2])
     if match is None or match[2].lower() not in (*units, "%"):
