@@ -24,7 +24,10 @@ def trial(number: int) -> Trial:
 
 def run(script: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent
+        [sys.executable, "-c", script, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent,
     )
 
 
@@ -109,7 +112,12 @@ def test_another_study_is_refused_naming_what_differs(tmp_path: Path) -> None:
         changed = {"name": "other", "search": {"trials": 9, "batch": 4}, "limits": {"costs": {"latency": 1}}}
         with pytest.raises(JournalMismatch) as caught:
             journal.claim(changed, "other digest")
-        for part in ("name 'demo' -> 'other'", "search.trials 8 -> 9", "limits.costs.latency None -> 1", "another --out"):
+        for part in (
+            "name 'demo' -> 'other'",
+            "search.trials 8 -> 9",
+            "limits.costs.latency None -> 1",
+            "another --out",
+        ):
             assert part in str(caught.value)
         assert "batch" not in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -191,7 +199,9 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(tmp_path: Path, room: 
     said, _ = process.communicate()
     assert process.returncode == 0
     *numbers, message = said.splitlines()
-    assert message.startswith(f"no space left for {tmp_path / 'journal.sqlite'}; free some and run the same command again")
+    assert message.startswith(
+        f"no space left for {tmp_path / 'journal.sqlite'}; free some and run the same command again"
+    )
     last = int(numbers[-1])
     with Journal(tmp_path) as journal:
         assert journal.claim(IDENTITY, "digest")

@@ -386,7 +386,8 @@ def describe(
     if isinstance(op, Activation):
         activation = maximum(activation, activation_level(op))
     return Workload(
-        kind, in_height, in_width, in_channels, out_height, out_width, out_channels, *kernel, *stride, *dilation, groups,
+        kind, in_height, in_width, in_channels, out_height, out_width, out_channels,
+        *kernel, *stride, *dilation, groups,
         activation=activation,
         adds=adds,
         macs=op.macs(inputs),

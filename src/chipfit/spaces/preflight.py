@@ -68,7 +68,8 @@ def preflight(
     the best of it are improved decision by decision, so that a small feasible part is found if it can be reached.
     """
     codes, complete = _codes(cardinalities, generator)
-    known = np.array(list((cheapest or {}).values()), dtype=np.int64).reshape(-1, len(cardinalities))
+    exact = cheapest or {}
+    known = np.array(list(exact.values()), dtype=np.int64).reshape(len(exact), len(cardinalities))
     everything = np.concatenate([np.zeros((1, len(cardinalities)), np.int64), known, codes])
     costs = evaluate(everything)
     first = 1 + len(known)
@@ -79,13 +80,13 @@ def preflight(
             float(np.median(values[first:])),
             float(values.max()),
             tuple(int(option) for option in everything[values.argmin()]),
-            complete or name in (cheapest or {}),
+            complete or name in exact,
         )
         for name, values in costs.items()
     }
     excess = violation(costs, limits)
     best = everything[excess.argmin()]
-    if excess.min() > 0:
+    if excess.min() > 0 and not complete:
         starts = everything[np.argsort(excess, kind="stable")[:32]]
         best = min((_descend(start, cardinalities, evaluate, limits) for start in starts), key=lambda pair: pair[1])[0]
     at_best = evaluate(best[None])
