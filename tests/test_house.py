@@ -10,7 +10,7 @@ import chipfit
 
 PACKAGE = Path(__file__).parents[1] / "src" / "chipfit"
 LONGEST_FILE_LINES = 400
-HEAVY = ("lightgbm", "onnx", "onnxruntime", "plotly", "sklearn", "torch")
+HEAVY = ("lightgbm", "onnx", "onnxruntime", "sklearn", "torch")
 
 
 def test_the_tests_run_against_this_checkout() -> None:

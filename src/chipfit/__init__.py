@@ -1,13 +1,13 @@
 """Makes neural networks fit special-purpose chips.
 
-    import chipfit
+import chipfit
 
-    network = chipfit.load("mobilenet_v2-0.35-96")          # or a PyTorch module, or "net.onnx"
-    chip = chipfit.target("neural-engine")
-    print(chipfit.estimate(network, chip).latency_s)
-    space = chipfit.open(network, fuse=True, depth_multiplier=[1.0, 0.75, 0.5])
-    summary = chipfit.search("study.toml", out="runs/study")
-    chipfit.export(summary, "V3", "onnx", "faster.onnx")
+network = chipfit.load("mobilenet_v2-0.35-96")          # or a PyTorch module, or "net.onnx"
+chip = chipfit.target("neural-engine")
+print(chipfit.estimate(network, chip).latency_s)
+space = chipfit.open(network, fuse=True, depth_multiplier=[1.0, 0.75, 0.5])
+summary = chipfit.search("study.toml", out="runs/study")
+chipfit.export(summary, "V3", "onnx", "faster.onnx")
 """
 
 from __future__ import annotations

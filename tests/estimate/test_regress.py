@@ -28,7 +28,7 @@ def test_a_roofline_of_few_rows_stays_with_the_description(generator):
 
 @pytest.fixture
 def measured(target, chip, generator):
-    loads = [load for kind in ("conv", "depthwise") for load in sample(kind, 1200, generator, target.fuses)]
+    loads = [load for kind in ("conv", "depthwise") for load in sample(kind, 900, generator, target.fuses)]
     return Rows.of_workloads(loads), simulate_columns(chip, workload_columns(loads))
 
 

@@ -1,10 +1,10 @@
+import importlib
 import json
 
 import numpy as np
 import pytest
 
 from chipfit.errors import InvalidInput
-from chipfit.estimate import fit as fitting
 from chipfit.estimate.features import Rows
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
 from chipfit.estimate.store import default_estimator, load_estimator, save_estimator, shipped_name
@@ -81,6 +81,7 @@ def test_a_file_with_a_part_missing_is_refused_even_if_its_digest_fits(file, pla
 
 def test_a_target_of_ones_own_is_fitted_once_and_cached(target, tmp_path, monkeypatch):
     fits = []
+    fitting = importlib.import_module("chipfit.estimate.fit")
     small = fitting.fit
 
     def counted(*arguments, **options):

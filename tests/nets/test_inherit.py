@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -226,6 +227,35 @@ def test_fusion_over_an_activation_is_a_warm_start(activation: str) -> None:
         for seed in range(5)
     ]
     assert warm < min(cold)
+
+
+def test_a_relu_between_becomes_its_best_straight_line() -> None:
+    """Under N(beta, gamma^2) the line has the slope P(z > 0) and the constant gamma * density(beta / gamma)."""
+    network = with_weights(plain_bottleneck(0, "relu", bias=False, norm=True))
+    _, result = inherited(network, fuse_inverted_bottlenecks(network.graph), [1])
+    weights = {key: array.astype(np.float64) for key, array in network.weights.items()}
+    gamma, beta = weights["wide_norm.weight"], weights["wide_norm.bias"]
+    scale = gamma / np.sqrt(weights["wide_norm.running_var"] + 1e-5)
+    slope = np.array([(1 + math.erf(ratio / math.sqrt(2))) / 2 for ratio in beta / gamma])
+    constant = gamma * np.exp(-((beta / gamma) ** 2) / 2) / math.sqrt(2 * math.pi)
+    expected = (
+        weights["each.weight"] * (weights["wide.weight"][:, :, 0, 0] * (scale * slope)[:, None])[:, :, None, None]
+    )
+    offset = slope * (beta - weights["wide_norm.running_mean"] * scale) + constant
+    shift = offset * weights["each.weight"].sum((1, 2, 3))
+    fused = next(key for key in result.weights if key.endswith("fused.weight")).removesuffix(".weight")
+    np.testing.assert_allclose(result.weights[f"{fused}.weight"], expected, rtol=0.05)
+    mean = weights["each_norm.running_mean"] - shift
+    np.testing.assert_allclose(result.weights[f"{fused}.bn.running_mean"], mean, atol=0.02)
+
+
+def test_a_standard_convolution_gives_the_channels_that_it_reads() -> None:
+    network = with_weights(bottlenecks())
+    space = open_widths(standard_convolutions(network.graph), (1.0, 0.5), groups=["stage2.block1.expand"])
+    _, result = inherited(network, space, {"stage2.block1.depthwise": 1, "stage2.block1.expand.width": 1})
+    weight = result.weights["stage2.block1.depthwise.standard.weight"]
+    assert weight.shape == (24, 24, 5, 5)
+    assert np.array_equal(weight.any(axis=(2, 3)), np.eye(24, dtype=bool))
 
 
 def test_a_block_that_adds_zero_is_dropped_exactly() -> None:

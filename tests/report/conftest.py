@@ -96,14 +96,14 @@ class Run:
         return summarise(self.directory)
 
 
-@pytest.fixture
-def empty(tmp_path: Path, problem: Problem) -> Summary:
-    return summarise(Run(tmp_path / "run", problem).directory)
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory, problem: Problem) -> Summary:
+    return summarise(Run(tmp_path_factory.mktemp("empty"), problem).directory)
 
 
-@pytest.fixture
-def unfinished(tmp_path: Path, problem: Problem) -> Summary:
-    run = Run(tmp_path / "run", problem)
+@pytest.fixture(scope="session")
+def unfinished(tmp_path_factory: pytest.TempPathFactory, problem: Problem) -> Summary:
+    run = Run(tmp_path_factory.mktemp("unfinished"), problem)
     run.belong("baseline", "baseline", [run.train("baseline", run.code(), 0.93)])
     run.train("search", run.code(), 0.932)
     run.train("search", run.code(fused=2), 0.925)
@@ -111,9 +111,9 @@ def unfinished(tmp_path: Path, problem: Problem) -> Summary:
     return summarise(run.directory)
 
 
-@pytest.fixture
-def finished(tmp_path: Path, problem: Problem) -> Summary:
-    return finished_run(Run(tmp_path / "run", problem))
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, problem: Problem) -> Summary:
+    return finished_run(Run(tmp_path_factory.mktemp("finished"), problem))
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def finished_run(run: Run) -> Summary:
         run.belong(name, "search", numbers)
     run.belong("baseline", "final", [run.train("final", run.code(), 0.972)])
     finals = [
-        (names[0], run.code(multiplier=2), 0.940, False),
+        (names[0], run.code(multiplier=3), 0.940, False),
         (names[1], run.code(fused=2), 0.971, True),
         (names[2], run.code(fused=2, multiplier=1), 0.969, True),
     ]

@@ -62,10 +62,8 @@ def search(
     json: Json = False,
 ) -> None:
     """The main job: find faster or smaller networks within the limits. The same command again resumes it."""
-    from chipfit.report.page import write_page
-    from chipfit.report.tables import comparison
+    from chipfit.report.findings import winner
     from chipfit.run.launch import launch
-    from chipfit.run.problem import prepare
     from chipfit.run.study import load_study
     from chipfit.run.summary import summarise
 
@@ -80,26 +78,33 @@ def search(
         notices().print(f"chipfit: interrupted; {directory} is safe, the same command goes on from there", style="bold")
         sys.exit(130)
     summary = summarise(directory)
-    page = directory / "report.html"
-    write_page(summary, prepare(loaded, progress("preparing")), page)
     if json:
         print_json(as_json(summary))
         return
-    people().print(comparison(summary))
+    _show(summary)
+    best = winner(summary)
+    name = best.name.split()[0] if best is not None else "baseline"
     people().print(
         f"  {len(summary.trials)} trainings, {summary.seconds / 60:.1f} worker minutes "
         f"({(time.monotonic() - begin) / 60:.1f} minutes now)\n"
-        f"  report: {page}\n"
-        f"  next:   chipfit export {directory} --trial {_best(summary)} --format onnx",
+        f"  next:   chipfit export {directory} --trial {name} --format onnx",
         highlight=False,
     )
 
 
-def _best(summary: Summary) -> str:
-    """The row to hand over first: the fastest that holds all limits."""
-    held = [row for row in summary.rows if row.holds and row.trial is not None]
-    best = min(held, key=lambda row: row.trial.costs["latency"] if row.trial else 0.0)
-    return best.name.split()[0]
+def _show(summary: Summary) -> None:
+    """The sentence that matters and the table on the terminal, and the page in the run directory."""
+    from chipfit.report.findings import headline
+    from chipfit.report.page import write_page
+    from chipfit.report.tables import comparison
+    from chipfit.run.problem import prepare
+
+    problem = prepare(summary.study, progress("preparing"))
+    page = summary.directory / "report.html"
+    write_page(summary, problem, page)
+    people().print(headline(summary), style="bold", highlight=False)
+    people().print(comparison(summary, problem.estimator.provenance))
+    people().print(f"  report: {page}", highlight=False)
 
 
 def _announce(study: Study, directory: Path) -> None:
@@ -136,7 +141,7 @@ def _follow(events: Iterable[Event], study: Study) -> None:
 
 
 def _line(trial: Trial) -> str:
-    from chipfit.run.problem import amount
+    from chipfit.run.amounts import amount
 
     cost = amount("latency", trial.costs["latency"]) if "latency" in trial.costs else ""
     if trial.status == "failed":
@@ -185,19 +190,13 @@ def report(
     json: Json = False,
 ) -> None:
     """The table, the pictures and one self-contained HTML page of a run, finished or not."""
-    from chipfit.report.page import write_page
-    from chipfit.report.tables import comparison
-    from chipfit.run.problem import prepare
     from chipfit.run.summary import summarise
 
     summary = summarise(directory)
     if json:
         print_json(as_json(summary))
-        return
-    page = directory / "report.html"
-    write_page(summary, prepare(summary.study, progress("preparing")), page)
-    people().print(comparison(summary))
-    people().print(f"  report: {page}", highlight=False)
+    else:
+        _show(summary)
 
 
 def export(
@@ -208,8 +207,8 @@ def export(
     json: Json = False,
 ) -> None:
     """Hands over a plain model that needs nothing of chipfit to run, and checks the written file."""
+    from chipfit.run.amounts import amount
     from chipfit.run.export import export as write
-    from chipfit.run.problem import amount
     from chipfit.run.summary import summarise
 
     summary = summarise(directory)
@@ -220,9 +219,11 @@ def export(
         costs = {name: figure(value, "predicted") for name, value in written.costs.items()}
         print_json({"path": str(written.path), "trial": number, "costs": costs})
         return
+    costs = {name: amount(name, written.costs[name]) for name in ("latency", "weights", "peak_memory")}
     people().print(
-        f"  wrote {written.path}\n  read back and estimated anew: latency {amount('latency', written.costs['latency'])} "
-        f"(promised {amount('latency', written.promised['latency'])}), weights "
-        f"{amount('weights', written.costs['weights'])}, peak memory {amount('peak_memory', written.costs['peak_memory'])}",
+        f"  wrote {written.path}\n"
+        f"  read back and estimated anew: latency {costs['latency']} (promised "
+        f"{amount('latency', written.promised['latency'])}), weights {costs['weights']}, "
+        f"peak memory {costs['peak_memory']}",
         highlight=False,
     )

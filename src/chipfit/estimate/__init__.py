@@ -2,7 +2,6 @@
 
 from chipfit.estimate.accumulate import Costs, CostTables
 from chipfit.estimate.estimator import Errors, Estimator, LayerCost, Provenance, SpaceCosts, Unsupported
-from chipfit.estimate.fit import fit
 from chipfit.estimate.store import default_estimator, load_estimator, save_estimator
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "SpaceCosts",
     "Unsupported",
     "default_estimator",
-    "fit",
     "load_estimator",
     "save_estimator",
 ]

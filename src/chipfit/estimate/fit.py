@@ -32,7 +32,8 @@ SHARES: Mapping[str, float] = {
 HELD_OUT = 0.15
 """Share of the subgraphs that errors are measured on."""
 NETWORKS = 120
-"""Random networks that errors are measured on; the spread is calibrated on half of them and checked on the other."""
+"""Random networks that errors are measured on, fewer where the budget is small: a network is about 25 subgraphs to
+measure. The spread is calibrated on half of them and checked on the other half."""
 LEAST_BUDGET = 400
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -85,7 +86,7 @@ def fit(
     regression = regress(target, numbers, train.rows, train.latency_s, train.energy_j, generator, progress)
     predicted = regression.predict(target, numbers, test.rows)
     checked = _check_networks(
-        target, measure, [*random_networks(NETWORKS, generator), *networks],
+        target, measure, [*random_networks(min(NETWORKS, budget // 20), generator), *networks],
         lambda rows: regression.predict(target, numbers, rows),
     )  # fmt: skip
     names = {kind: KIND_CODES[kind] for kind in kinds}

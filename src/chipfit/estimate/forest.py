@@ -54,7 +54,7 @@ class Forest:
         if trees == 0:
             return total
         features, thresholds, leaves = self.features.ravel(), self.thresholds.ravel(), self.leaves.ravel()
-        used = self.leaves.any(axis=(1, 2))
+        used: NDArray[np.bool_] = np.any(self.leaves, axis=(1, 2))  # type: ignore[assignment]
         wanted = np.flatnonzero(used[kinds])
         step = max(1, _CHUNK // trees)
         width = matrix.shape[1]
@@ -80,18 +80,35 @@ class Tree:
     leaves: Rows32
 
 
-def boosted(matrix: Rows32, target: NDArray[np.float64], rounds: int, seed: int) -> list[Tree]:
-    """`rounds` trees whose sum approximates `target` (n,), least squares, by LightGBM on one thread."""
+def boosted(matrix: Rows32, target: NDArray[np.float64], rounds: int, seed: int) -> Any:
+    """A LightGBM booster of `rounds` trees whose sum approximates `target` (n,), least squares, on one thread."""
+    return _trained(matrix, target, rounds, seed, learning_rate=0.1, least=8, ridge=1.0)
+
+
+def trees_of(booster: Any) -> list[Tree]:
+    """The trees of a booster."""
+    return [_complete(tree["tree_structure"]) for tree in booster.dump_model()["tree_info"]]
+
+
+def _trained(
+    matrix: Rows32,
+    target: NDArray[np.float64],
+    rounds: int,
+    seed: int,
+    *,
+    learning_rate: float,
+    least: int,
+    ridge: float,
+) -> Any:
     import lightgbm
 
     options: dict[str, Any] = {
         "objective": "regression",
-        "learning_rate": 0.1,
+        "learning_rate": learning_rate,
         "max_depth": DEPTH,
         "num_leaves": _LEAVES,
-        "min_data_in_leaf": 8,
-        "max_bin": 255,
-        "lambda_l2": 1.0,
+        "min_data_in_leaf": least,
+        "lambda_l2": ridge,
         "boost_from_average": False,
         "deterministic": True,
         "force_col_wise": True,
@@ -99,9 +116,7 @@ def boosted(matrix: Rows32, target: NDArray[np.float64], rounds: int, seed: int)
         "seed": seed,
         "verbosity": -1,
     }
-    data = lightgbm.Dataset(matrix, target, free_raw_data=True)
-    booster = lightgbm.train(options, data, num_boost_round=rounds)
-    return [_complete(tree["tree_structure"]) for tree in booster.dump_model()["tree_info"]]
+    return lightgbm.train(options, lightgbm.Dataset(matrix, target), num_boost_round=rounds)
 
 
 def _complete(root: dict[str, Any]) -> Tree:
@@ -129,25 +144,9 @@ def constant_tree(value: float) -> Tree:
 
 def grown(matrix: Rows32, target: NDArray[np.float64], least: int, seed: int) -> Tree:
     """One regression tree on `target` with at least `least` rows per leaf: a partition into alike regions."""
-    import lightgbm
-
     if len(target) < 2 * least:
         return constant_tree(float(target.mean()) if len(target) else 0.0)
-    options: dict[str, Any] = {
-        "objective": "regression",
-        "learning_rate": 1.0,
-        "max_depth": DEPTH,
-        "num_leaves": _LEAVES,
-        "min_data_in_leaf": least,
-        "boost_from_average": False,
-        "deterministic": True,
-        "force_col_wise": True,
-        "num_threads": 1,
-        "seed": seed,
-        "verbosity": -1,
-    }
-    booster = lightgbm.train(options, lightgbm.Dataset(matrix, target), num_boost_round=1)
-    return _complete(booster.dump_model()["tree_info"][0]["tree_structure"])
+    return trees_of(_trained(matrix, target, 1, seed, learning_rate=1.0, least=least, ridge=0.0))[0]
 
 
 def leaf_of(tree: Tree, matrix: Rows32) -> NDArray[np.int64]:

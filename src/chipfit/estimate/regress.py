@@ -25,7 +25,7 @@ from chipfit.estimate.features import (
     feature_matrix,
     physics,
 )
-from chipfit.estimate.forest import Forest, Rows32, Tree, boosted, grown, leaf_of
+from chipfit.estimate.forest import Forest, Rows32, Tree, boosted, grown, leaf_of, trees_of
 from chipfit.graph.subgraphs import WORKLOAD_KINDS
 from chipfit.targets.target import Precision, Target
 
@@ -195,11 +195,10 @@ def _corrected(matrix: Rows32, missed: Floats, generator: np.random.Generator) -
         return [], errors
     for held in range(FOLDS):
         out = fold == held
-        trees = Forest.of([boosted(matrix[~out], missed[~out], ROUNDS, seed)])
-        errors[out] -= trees.at(np.zeros(int(out.sum()), dtype=np.int64), matrix[out])
+        errors[out] -= boosted(matrix[~out], missed[~out], ROUNDS, seed).predict(matrix[out])
     if np.abs(errors).mean() > 0.95 * np.abs(missed).mean():
         return [], missed
-    return boosted(matrix, missed, ROUNDS, seed), errors
+    return trees_of(boosted(matrix, missed, ROUNDS, seed)), errors
 
 
 def _spread_tree(matrix: Rows32, errors: Floats) -> Tree:

@@ -8,12 +8,13 @@ from an operator through `graph.subgraphs.describe`, so its sizes, MACs and elem
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import gcd
+from math import gcd, prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
+from chipfit.graph.build import sides
 from chipfit.graph.graph import Node
 from chipfit.graph.ops import (
     Activation,
@@ -34,7 +35,6 @@ from chipfit.graph.ops import (
     Softmax,
     Transpose,
 )
-from chipfit.graph.shapes import product
 from chipfit.graph.subgraphs import FOLDED, Workload, describe
 
 LARGEST_TENSOR = 1 << 23
@@ -45,9 +45,9 @@ LARGEST_WEIGHTS = 1 << 27
 _COORDINATES = 24
 _KERNELS = ((1, 0.36), (3, 0.36), (5, 0.1), (7, 0.07), (2, 0.03), (4, 0.03), (9, 0.02), (11, 0.02), (6, 0.01))
 _STRIDES = ((1, 0.64), (2, 0.29), (3, 0.03), (4, 0.04))
-_ANCHORS = (0.0, 1.0 - 1e-9)
 
 Sizes = tuple[int, ...]
+Pair = tuple[int, int]
 Drawn = tuple[Op, list[Sizes], int]
 """An operator, the shapes of its inputs, and the elements of its constant operands."""
 
@@ -117,12 +117,12 @@ class _Point:
         return ((1, size), (size, 1), (size, 3))[int((other - 0.92) / 0.08 * 3)]
 
 
-def _window(point: _Point, height: int, width: int) -> tuple[tuple[int, int], ...]:
+def _window(point: _Point, height: int, width: int) -> tuple[Pair, Pair, Pair, Pair, Pair]:
     """Kernel, stride, dilation, and padding before and after along both axes; the window always fits."""
     kernel = point.kernel()
     stride = point.pick(_STRIDES)
     strides = (stride, stride) if point.unit() < 0.95 else (stride, 1)
-    dilation = point.pick(((1, 0.92), (2, 0.05), (4, 0.02), (6, 0.01)))
+    dilation = point.pick(((1, 0.91), (2, 0.05), (4, 0.015), (6, 0.01), (12, 0.01), (18, 0.005)))
     style = point.unit()
     if style > 0.97:
         patch = 2 ** (1 + int((style - 0.97) / 0.03 * 4))
@@ -147,8 +147,8 @@ def _conv(point: _Point) -> Drawn:
     kernel, stride, dilation, before, after = _window(point, shape[2], shape[3])
     if style < 0.2 and shape[2] == shape[3] == 1:
         kernel, stride, dilation, before, after = (1, 1), (1, 1), (1, 1), (0, 0), (0, 0)
-    room = min(LARGEST_TENSOR * stride[0] * stride[1] // (shape[2] * shape[3]), LARGEST_WEIGHTS // (shape[1] * 9))
-    out = point.channels(max(1, min(4096, room)))
+    room = LARGEST_TENSOR * stride[0] * stride[1] // (shape[2] * shape[3])
+    out = point.channels(max(1, min(4096, room, LARGEST_WEIGHTS // (shape[1] * prod(kernel)))))
     groups = 1
     if point.unit() < 0.12:
         groups = gcd(gcd(shape[1], out), 2 ** int(point.unit() * 6) * (1 if point.unit() < 0.7 else 3))
@@ -160,7 +160,7 @@ def _depthwise(point: _Point) -> Drawn:
     shape = point.tensor(low=2)
     kernel, stride, dilation, before, after = _window(point, shape[2], shape[3])
     if kernel == (1, 1) and point.unit() < 0.85:
-        kernel, before, after = (3, 3), (dilation[0],) * 2, (dilation[0],) * 2
+        kernel, before, after = (3, 3), (dilation[0], dilation[0]), (dilation[0], dilation[0])
     multiplier = point.pick(((1, 0.95), (2, 0.05)))
     bias = point.unit() < 0.9
     return Conv2d(shape[1] * multiplier, kernel, stride, (*before, *after), dilation, shape[1], bias), [shape], 0
@@ -168,14 +168,14 @@ def _depthwise(point: _Point) -> Drawn:
 
 def _transposed_conv(point: _Point) -> Drawn:
     shape = point.tensor()
-    kernel = point.pick(((2, 0.35), (3, 0.25), (4, 0.3), (1, 0.03), (5, 0.03), (8, 0.04)))
-    stride = min(point.pick(((2, 0.75), (1, 0.12), (4, 0.08), (3, 0.05))), kernel)
+    kernel = point.pick(((2, 0.33), (3, 0.25), (4, 0.3), (1, 0.02), (5, 0.03), (8, 0.04), (16, 0.03)))
+    stride = min(point.pick(((2, 0.73), (1, 0.12), (4, 0.07), (3, 0.04), (8, 0.04))), kernel)
     room = LARGEST_TENSOR // (shape[2] * shape[3] * stride * stride)
     separate = point.unit() < 0.1
     out = shape[1] if separate else point.channels(max(1, min(4096, room)))
     cut = (kernel - stride) // 2 if min(shape[2:]) > kernel else 0
     groups = shape[1] if separate else 1
-    op = ConvTranspose2d(out, (kernel, kernel), (stride, stride), (cut,) * 4, groups=groups, bias=point.unit() < 0.9)
+    op = ConvTranspose2d(out, (kernel, kernel), (stride, stride), sides(cut), groups=groups, bias=point.unit() < 0.9)
     return op, [shape], 0
 
 
@@ -191,7 +191,7 @@ def _matmul(point: _Point) -> Drawn:
     heads, rows, inner, columns = point.log(1, 16), point.log(1, 2048), point.channels(2048), point.channels(2048)
     lead = (1, heads) if point.unit() < 0.7 else (1,)
     constant = point.unit() < 0.15
-    return MatMul(), [(*lead, rows, inner), (*lead, inner, columns)], product(lead) * inner * columns if constant else 0
+    return MatMul(), [(*lead, rows, inner), (*lead, inner, columns)], prod(lead) * inner * columns if constant else 0
 
 
 def _pool(point: _Point) -> Drawn:
@@ -202,7 +202,7 @@ def _pool(point: _Point) -> Drawn:
     stride = min(kernel, point.pick(((2, 0.6), (1, 0.25), (3, 0.1), (7, 0.05))))
     pad = (kernel - 1) // 2 if point.unit() < 0.6 else 0
     function = "max" if point.unit() < 0.5 else "average"
-    return Pool2d(function, (kernel, kernel), (stride, stride), (pad,) * 4), [shape], 0
+    return Pool2d(function, (kernel, kernel), (stride, stride), sides(pad)), [shape], 0
 
 
 def _elementwise(point: _Point) -> Drawn:
@@ -216,7 +216,7 @@ def _elementwise(point: _Point) -> Drawn:
     elif style < 0.35:
         other = (1,) * len(shape)
     constant = style < 0.05 or (style > 0.3 and point.unit() < 0.1)
-    return Elementwise("add" if point.unit() < 0.5 else "mul"), [shape, other], product(other) if constant else 0
+    return Elementwise("add" if point.unit() < 0.5 else "mul"), [shape, other], prod(other) if constant else 0
 
 
 def _activation(point: _Point) -> Drawn:
@@ -235,7 +235,7 @@ def _resize(point: _Point) -> Drawn:
     shape = point.tensor()
     if point.unit() < 0.6:
         factor = point.pick(((2, 0.6), (4, 0.25), (8, 0.1), (3, 0.05)))
-        factor = factor if product(shape) * factor * factor <= 4 * LARGEST_TENSOR else 1
+        factor = factor if prod(shape) * factor * factor <= 4 * LARGEST_TENSOR else 1
         return Resize("nearest", scale=(float(factor), float(factor))), [shape], 0
     room = int((4 * LARGEST_TENSOR / shape[1]) ** 0.5)
     return Resize("bilinear", size=(point.log(1, min(512, room)), point.log(1, min(512, room)))), [shape], 0
@@ -250,7 +250,7 @@ def _copy(point: _Point) -> Drawn:
         start = int(point.unit() * shape[1])
         return Slice(1, start, start + point.log(1, shape[1] - start)), [shape], 0
     if style < 0.8:
-        return Pad((point.pick(((0, 0.3), (1, 0.5), (3, 0.2))),) * 4), [shape], 0
+        return Pad(sides(point.pick(((0, 0.3), (1, 0.5), (3, 0.2))))), [shape], 0
     return Transpose((0, 2, 3, 1)), [shape], 0
 
 

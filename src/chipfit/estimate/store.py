@@ -127,8 +127,8 @@ def _arrays(regression: Regression) -> dict[str, NDArray[Any]]:
 
 def _estimator(content: dict[str, Any]) -> Estimator:
     arrays = {name: _unpacked(packed) for name, packed in content["regression"].items()}
-    forests = {name: Forest(*(arrays.pop(f"{name}.{part.name}") for part in fields(Forest))) for name in _FORESTS}
-    regression = Regression(**arrays, **forests)
+    latency, energy, spread = (Forest(*(arrays[f"{name}.{part.name}"] for part in fields(Forest))) for name in _FORESTS)
+    regression = Regression(arrays["pieces"], arrays["energy"], latency, energy, spread, arrays["low"], arrays["high"])
     given = content["provenance"]
     provenance = Provenance(
         Source(**given["source"]),

@@ -17,12 +17,12 @@ from chipfit.measure.measurement import Measurement, Source
 _FIGURES = ("latency_s", "energy_j", "peak_bytes", "spread_s")
 _SOURCE = ("source", "tool", "version", "date")
 COLUMNS = ("network", "kind", *WORKLOAD_FIELDS, *_FIGURES, *_SOURCE)
-"""The columns of a table; `network` numbers the whole network that a subgraph was cut from, empty for one on its own."""
+"""The columns of a table; `network` numbers the whole network that a subgraph is part of, empty for one on its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Measured subgraphs in order: what was run, what it cost, and the network that it is part of (None: on its own)."""
+    """Measured subgraphs in order: what was run, what it cost, and the network it is part of (None: on its own)."""
 
     workloads: tuple[Workload, ...]
     measurements: tuple[Measurement, ...]
@@ -50,7 +50,7 @@ def write_table(path: Path, table: Table) -> None:
 
 
 def read_table(path: Path) -> Table:
-    """Reads a table. Raises `InvalidInput` naming file, line and column for everything that is missing or impossible."""
+    """Reads a table. Raises `InvalidInput` naming file, line and column of what is missing or impossible."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chipfit.errors import InvalidGraph
 from chipfit.graph.graph import Graph, Input, Node, resolve
 from chipfit.graph.ops import (
     Activation,
@@ -31,6 +33,10 @@ from chipfit.nets.network import Network
 from chipfit.nets.patterns import fuse
 
 Array = NDArray[Any]
+
+
+LARGEST_TENSOR = 2**31
+"""Elements beyond which a tensor is taken for a damaged file."""
 
 
 class Unrepresentable(Exception):
@@ -57,6 +63,8 @@ class Draft:
     def add(self, wanted: str, op: Op, inputs: Sequence[str], weights: Mapping[str, Array] | None = None) -> str:
         """Appends a node and gives its key. Raises `InvalidGraph` where the operator does not fit its inputs."""
         shape = _static(op.shape([self.shapes[name] for name in inputs]))
+        if math.prod(shape) > LARGEST_TENSOR:
+            raise InvalidGraph(f"a tensor of shape {shape} has more than {LARGEST_TENSOR} elements")
         key = self.unique(wanted)
         self.nodes[key] = Node(key, op, tuple(inputs))
         self.shapes[key] = shape
@@ -93,10 +101,10 @@ def reshape(draft: Draft, key: str, source: str, target: Sequence[int], literal:
     widths change. Raises `Unrepresentable` where the batch does not stay first.
     """
     given = draft.shapes[source]
-    total = int(np.prod(given))
-    known = int(np.prod([size for size in target if size != -1]))
+    total = math.prod(given)
+    known = math.prod([size for size in target if size != -1])
     full = [total // max(known, 1) if size == -1 else size for size in target]
-    if not full or not given or full[0] != given[0] or int(np.prod(full)) != total:
+    if not full or not given or full[0] != given[0] or math.prod(full) != total:
         raise Unrepresentable("the batch does not stay first")
     sizes = list(target[1:])
     wide = [axis for axis, size in enumerate(sizes) if size != 1]
@@ -160,7 +168,7 @@ def reduce(draft: Draft, key: str, source: str, axes: Sequence[int], keep: bool,
     kept = [axis for axis in range(1, len(shape)) if axis not in over]
     if kept + over != list(range(1, len(shape))):
         source = draft.add(f"{key}.transpose", Transpose((0, *kept, *over)), [source])
-    sizes = (int(np.prod([shape[axis] for axis in kept])), int(np.prod([shape[axis] for axis in over])), 1)
+    sizes = (math.prod([shape[axis] for axis in kept]), math.prod([shape[axis] for axis in over]), 1)
     plane = draft.add(f"{key}.plane", Reshape(sizes), [source])
     pooled = draft.add(key, GlobalPool(function), [plane])
     return draft.add(f"{key}.squeeze", Reshape((-1,) if len(result) == 2 else tuple(result[1:])), [pooled])

@@ -43,8 +43,9 @@ def load(
 
     `model` is a `Network` (handed back), a PyTorch module, an ONNX model, the path of an .onnx file, "module:function"
     for a function without arguments that gives a module, a network or a pair (module, input shape), or a name from the
-    zoo, whose weights `seed` draws and whose last layer has `classes` outputs. `input_shape`, batch first, is needed for PyTorch modules that have no
-    `example_input`, and for ONNX files with open sizes. Raises `InvalidInput` for what cannot be read.
+    zoo, whose weights `seed` draws and whose last layer has `classes` outputs. `input_shape`, batch first, is needed
+    for PyTorch modules that have no `example_input`, and for ONNX files with open sizes. Raises `InvalidInput` for what
+    cannot be read.
     """
     if isinstance(model, Network):
         return model

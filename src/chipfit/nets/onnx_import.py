@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,16 @@ from onnx import ModelProto, NodeProto, ValueInfoProto
 from chipfit.errors import InvalidGraph, InvalidInput
 from chipfit.graph.graph import Input
 from chipfit.graph.ops import Opaque
-from chipfit.nets.draft import Draft, Unrepresentable
+from chipfit.nets.draft import LARGEST_TENSOR, Draft, Unrepresentable
 from chipfit.nets.network import Network
 from chipfit.nets.onnx_call import Call, Computed
 from chipfit.nets.onnx_operators import OPERATORS
 
 OLDEST_OPSET = 13
 DEFAULT_DOMAINS = ("", "ai.onnx")
+GROWING = ("ConstantOfShape", "EyeLike", "Expand", "OneHot", "Pad", "Range", "Resize", "Tile")
+"""Operators that make large tensors of small ones; they are worked out only up to `LARGEST_FOLDED` elements."""
+LARGEST_FOLDED = 2**24
 NEVER_FOLDED = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 # What ONNX's reference implementation is seen to raise for operands that it cannot compute with.
@@ -46,6 +50,15 @@ FOLDING_ERRORS = (
 )
 
 Array = NDArray[Any]
+INFERENCE_ERRORS = (
+    onnx.checker.ValidationError,
+    onnx.defs.SchemaError,
+    onnx.shape_inference.InferenceError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 InputShape = Sequence[int] | Mapping[str, Sequence[int]]
 
 
@@ -84,6 +97,8 @@ def _read(path: Path) -> ModelProto:
 
 
 def _check(proto: ModelProto, where: str) -> None:
+    if any(not isinstance(text, str) for text in _texts(proto)):
+        raise _unreadable(where, "a name is no text")
     checked = proto
     if bare := [item.name for item in proto.graph.output if not item.type.tensor_type.HasField("shape")]:
         # The checker wants shapes of outputs, which runtimes do without.
@@ -106,6 +121,15 @@ def _check(proto: ModelProto, where: str) -> None:
         )
     if proto.graph.sparse_initializer:
         raise InvalidInput(f"{where}: sparse weights are not read; export dense ones")
+
+
+def _texts(proto: ModelProto) -> Iterator[str | bytes]:
+    """All names; protobuf gives bytes for what is no valid text."""
+    graph = proto.graph
+    for item in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        yield item.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +195,7 @@ class _Importer:
         except Unrepresentable:
             self._opaque(node, call)
             return
-        except (ValueError, TypeError, LookupError) as error:
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise _unreadable(self.where, f"node {node.key!r} ({proto.op_type}): {error}") from None
         for name, key in zip(proto.output, [built] if isinstance(built, str) else built, strict=False):
             self.tensors[name] = Computed(key)
@@ -192,7 +216,7 @@ class _Importer:
             shape = self.draft.shapes[inputs[0].key]
             bounds = {item.name: item.i for item in proto.attribute}
             part = shape[slice(bounds.get("start"), bounds.get("end"))]
-            result = part if proto.op_type == "Shape" else np.prod(shape)
+            result = part if proto.op_type == "Shape" else math.prod(shape)
             self.tensors[proto.output[0]] = np.array(result, np.int64)
             return True
         if proto.op_type == "Identity" and not isinstance(inputs[0], Computed):
@@ -203,6 +227,10 @@ class _Importer:
             return True
         if any(isinstance(value, Computed) for value in inputs):
             return False
+        if proto.op_type in GROWING:
+            shape = self._inferred(proto, inputs).get(proto.output[0])
+            if shape is None or math.prod(shape) > LARGEST_FOLDED:
+                return False
         feeds = {name: value for name, value in zip(proto.input, inputs, strict=True) if name}
         try:
             results = onnx.reference.ReferenceEvaluator(proto, opsets=self.opsets).run(None, feeds)  # type: ignore[arg-type]
@@ -219,7 +247,7 @@ class _Importer:
         proto = node.proto
         reads = [value.key for value in call.inputs if isinstance(value, Computed)]
         operator = f"{proto.domain}.{proto.op_type}" if proto.domain not in DEFAULT_DOMAINS else proto.op_type
-        shapes = self._inferred(proto, call)
+        shapes = self._inferred(proto, call.inputs)
         for index, name in enumerate(proto.output):
             if not name or not self.readers[name]:
                 continue
@@ -232,7 +260,7 @@ class _Importer:
             key = node.key if index == 0 else f"{node.key}.{index}"
             self.tensors[name] = Computed(self.draft.add(key, Opaque(operator, shape), reads))
 
-    def _inferred(self, proto: NodeProto, call: Call) -> dict[str, tuple[int, ...]]:
+    def _inferred(self, proto: NodeProto, inputs: Sequence[Computed | Array | None]) -> dict[str, tuple[int, ...]]:
         """Shapes of a node's outputs, from ONNX's own rule for it or from what the file says."""
         stored = {item.name: _shape_of(item) for item in (*self.proto.graph.value_info, *self.proto.graph.output)}
         known = {name: _batch_of_one(shape) for name, shape in stored.items() if shape is not None}
@@ -243,7 +271,7 @@ class _Importer:
         floats = onnx.TensorProto.FLOAT
         types: dict[str, onnx.TypeProto] = {}
         data: dict[str, onnx.TensorProto] = {}
-        for name, value in zip(proto.input, call.inputs, strict=True):
+        for name, value in zip(proto.input, inputs, strict=True):
             if isinstance(value, Computed):
                 types[name] = onnx.helper.make_tensor_type_proto(floats, self.draft.shapes[value.key])
             elif value is not None:
@@ -259,7 +287,7 @@ class _Importer:
                 opset_imports=list(self.proto.opset_import),
                 ir_version=self.proto.ir_version,
             )
-        except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, RuntimeError, ValueError):
+        except INFERENCE_ERRORS:
             return found
         shapes = {name: _dimensions(item) for name, item in inferred.items()}
         return found | {name: shape for name, sizes in shapes.items() if (shape := _all_known(sizes)) is not None}
@@ -324,7 +352,7 @@ def _input_shape(
             )
         sizes = tuple(asked)
     shape = _batch_of_one(sizes)
-    if shape is None or not shape or min(shape) < 1:
+    if shape is None or not shape or min(shape) < 1 or math.prod(shape) > LARGEST_TENSOR:
         raise InvalidInput(
             f"{where}: input {item.name!r} has open sizes {sizes}; give them all with input_shape=, batch 1 first"
         )

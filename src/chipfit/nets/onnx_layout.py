@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -43,8 +44,8 @@ def _reshape(call: Call) -> str:
             raise Unrepresentable(f"shape {target}")
         target = [given[axis] if size == 0 else size for axis, size in enumerate(target)]
     if target[:1] == [-1]:
-        rest = int(np.prod(target[1:]))
-        target[0] = int(np.prod(given)) // rest if rest else 0
+        rest = math.prod(target[1:])
+        target[0] = math.prod(given) // rest if rest else 0
     return to.reshape(call.draft, call.key, call.tensor(), target, literal)
 
 
@@ -68,8 +69,8 @@ def _unsqueeze(call: Call) -> str:
     shape, listed = call.shape(), call.listed("axes", 1) or []
     rank = len(shape) + len(listed)
     axes = {axis % rank for axis in listed}
-    if 0 in axes:
-        raise Unrepresentable("an axis before the batch")
+    if 0 in axes or len(axes) != len(listed):
+        raise Unrepresentable("an axis before the batch, or one twice")
     sizes = iter(shape)
     target = [1 if axis in axes else next(sizes) for axis in range(rank)]
     return to.reshape(call.draft, call.key, call.tensor(), target)

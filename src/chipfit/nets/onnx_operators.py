@@ -205,8 +205,8 @@ def _resize(call: Call) -> str:
     else:
         factors = [shortest(by_axis.get(axis, 1.0)) for axis in range(4)]
         target = tuple(int(size * factor) for size, factor in zip(shape, factors, strict=True))
-    if target[:2] != shape[:2]:
-        raise Unrepresentable("batch or channels are resized")
+    if target[:2] != shape[:2] or not 0 < target[2] * target[3] <= to.LARGEST_TENSOR:
+        raise Unrepresentable("batch or channels are resized, or the image is too large")
     mode, align_corners = _resize_mode(call, shape[2:], target[2:], factors[2:])
     where = {"size": (target[2], target[3])} if given is sizes else {"scale": (factors[2], factors[3])}
     return call.draft.add(call.key, Resize(mode, align_corners=align_corners, **where), [call.tensor()])

@@ -58,11 +58,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of the comparison as text. `figures` go by the names in `COST_TITLES`; empty where nothing was found."""
+    """A row of the comparison as text. `figures` go by the names in `COST_TITLES`; empty where nothing was found.
+
+    `state` is "best", "holds", "fails" (it does not hold all limits) or "open" (not known before the run is finished).
+    """
 
     name: str
-    holds: bool
-    best: bool
+    state: str
     accuracy: str
     figures: Mapping[str, Figure]
     notes: tuple[str, ...]
@@ -128,7 +130,8 @@ def asked(summary: Summary) -> list[str]:
 def broken(summary: Summary, trial: Trial) -> list[str]:
     """Every limit that a trained network does not hold, with the figure and the limit. The validation split judges."""
     found = [
-        f"{COST_TITLES[name]} {amount(name, trial.costs[name])} is above the limit {amount(name, limit)}"
+        f"{COST_TITLES[name]} {amount(name, trial.costs[name])} is {small_share(trial.costs[name] / limit - 1)} above "
+        f"the limit {amount(name, limit)}"
         for name, limit in limits(summary).items()
         if trial.costs.get(name, 0.0) > limit
     ]
@@ -150,14 +153,16 @@ def broken(summary: Summary, trial: Trial) -> list[str]:
 def comparison(summary: Summary) -> list[Line]:
     """The lines of the comparison table."""
     best = winner(summary)
-    return [_line(summary, row, best is not None and row.name == best.name) for row in summary.rows]
+    return [_line(summary, row, best) for row in summary.rows]
 
 
-def _line(summary: Summary, row: Row, best: bool) -> Line:
+def _line(summary: Summary, row: Row, best: Row | None) -> Line:
+    state = "holds" if row.holds else "fails" if summary.finished else "open"
+    state = "best" if row is best else state
     notes = [row.note] if row.note else []
     trial = row.trial
     if trial is None:
-        return Line(row.name, row.holds, False, "–", {}, tuple(notes))
+        return Line(row.name, state, "–", {}, tuple(notes))
     if trial.status == "failed":
         notes.append(f"training failed: {trial.why}")
     elif not row.holds:
@@ -173,7 +178,7 @@ def _line(summary: Summary, row: Row, best: bool) -> Line:
         for name in COST_TITLES
         if name in trial.costs
     }
-    return Line(row.name, row.holds, best, str(accuracy or "–"), figures, tuple(notes))
+    return Line(row.name, state, str(accuracy or "–"), figures, tuple(notes))
 
 
 def headline(summary: Summary) -> str:
@@ -253,15 +258,21 @@ def sources(summary: Summary, estimator: Provenance | None = None) -> list[str]:
         accuracy = f"accuracy: as returned by {study.accuracy}"
     else:
         metric = summary.provenance.get("data", {}).get("metric", "accuracy")
-        where = _where(summary, "test").removeprefix(" on ")
         named = "" if metric == "accuracy" else f" ({metric})"
-        accuracy = f"accuracy{named}: measured on {where} that the search did not see, ± one standard error"
+        accuracy = f"accuracy{named}: measured{_measured_on(summary)}, ± one standard error"
     return [
         f"latency: predicted by the estimator for {study.target}{spread}{trained}",
         "energy: predicted by the same estimator (modelled, not measured)",
         accuracy,
         "parameters, weights, peak RAM: counted in the network (peak RAM: activations alive at once)",
     ]
+
+
+def _measured_on(summary: Summary) -> str:
+    found = [accuracy_of(row.trial) for row in summary.rows if row.trial is not None]
+    if any(accuracy is not None and accuracy.split == "test" for accuracy in found):
+        return f"{_where(summary, 'test')} that the search did not see"
+    return f"{_where(summary, 'validation')} that the search sees as well"
 
 
 def trained_on(estimator: Provenance) -> str:

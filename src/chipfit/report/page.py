@@ -107,8 +107,9 @@ def page(summary: Summary, problem: Problem) -> str:
 
 def _networks(summary: Summary, problem: Problem) -> dict[str, Any]:
     """The baseline and what was found, subgraph by subgraph and decision by decision."""
-    zero: tuple[int, ...] = (0,) * len(problem.space.decisions)
-    names, codes = ["baseline"], [zero]
+    zero = (0,) * len(problem.space.decisions)
+    names = ["baseline"]
+    codes: list[tuple[int, ...]] = [zero]
     for row in summary.rows:
         if row.trial is not None and row.name != "baseline":
             names.append(row.name if row.holds else f"{row.name} ✗")
@@ -157,7 +158,8 @@ def contributions(summary: Summary) -> list[Contribution]:
         taken.update(numbers)
     rest = [trial for trial in summary.trials if trial.stage in ("search", "reference") and trial.number not in taken]
     if rest:
-        parts.append(("search, not assigned yet" if not summary.finished else "reference", rest, _rest(summary)))
+        name = "baseline as in the search" if summary.finished else "search going on"
+        parts.append((name, rest, "what a search's training gives the baseline" if summary.finished else ""))
     held = [row.name for row in summary.rows if row.holds and row.trial is not None and row.name != "baseline"]
     result = f"within all limits: {listed(held)}" if held else "none within all limits"
     finals = [trial for trial in summary.trials if trial.stage == "final"]
@@ -168,10 +170,6 @@ def contributions(summary: Summary) -> list[Contribution]:
         Contribution(name, stage_counts(trials), duration(time), 100 * time / longest, result)
         for (name, trials, result), time in zip(parts, times, strict=True)
     ]
-
-
-def _rest(summary: Summary) -> str:
-    return "the baseline with a search's training" if summary.finished else "the search goes on"
 
 
 def _searched(trials: Mapping[int, Trial], numbers: Sequence[int], shared: int) -> str:

@@ -183,7 +183,7 @@ def _ties(figure: ElementTree.Element, frame: _Frame, points: Sequence[Point], t
         ends = [(frame.across(p.latency_s * 1e3), frame.down(p.accuracy * 100)) for p in (points[i], points[j])]
         band = _element(figure, "line", "tie", x1=ends[0][0], y1=ends[0][1], x2=ends[1][0], y2=ends[1][1])
         names = " and ".join(point.label or "another network" for point in (points[i], points[j]))
-        _text(band, "title", f"{plain(names)} cannot be told apart within their spread")
+        _text(band, "title", f"{names} cannot be told apart within their spread")
 
 
 def _front_line(figure: ElementTree.Element, frame: _Frame, points: Sequence[Point]) -> None:
@@ -224,7 +224,9 @@ def _labels(figure: ElementTree.Element, frame: _Frame, points: Sequence[Point])
         spots = [(side, line) for line in (-11, 20, -27, 36, -43, 52) for side in (10, -10)]
         boxes = {spot: _box(x + spot[0], y + spot[1], wide if spot[0] > 0 else -wide) for spot in spots}
         inside = [
-            spot for spot, box in boxes.items() if box[0] >= 0 and box[2] <= frame.right + 10 and box[1] >= frame.top - 8
+            spot
+            for spot, box in boxes.items()
+            if box[0] >= 0 and box[2] <= frame.right + 10 and box[1] >= frame.top - 8
         ]
         side, line = min(inside or spots, key=lambda spot: sum(_overlap(boxes[spot], other) for other in taken))
         taken.append(boxes[side, line])
@@ -255,4 +257,4 @@ def _element(
 
 
 def _text(parent: ElementTree.Element, tag: str, text: str, style: str = "", **attributes: str | float) -> None:
-    _element(parent, tag, style, **attributes).text = text
+    _element(parent, tag, style, **attributes).text = "\n".join(plain(line) for line in text.split("\n"))

@@ -33,6 +33,7 @@ TOP = 12
 """Subgraphs that are shown where not all are asked for."""
 
 BAR = 10
+_MARKS = {"best": "", "holds": "", "fails": "✗ ", "open": "… "}
 _BOUND = {"compute": "compute", "on_chip": "on-chip", "dram": "DRAM", "overhead": "set-up"}
 
 
@@ -67,9 +68,10 @@ def comparison(summary: Summary, estimator: Provenance | None = None) -> Group:
         found = [line.figures.get(name) for name in names]
         texts = [figure.text if figure else "–" for figure in found]
         changed = found[0].change if found[0] else ""
-        style = "bold green" if line.best else "" if line.holds else "yellow"
-        mark = "" if line.holds else "✗ "
-        table.add_row(Text(mark + plain(line.name)), texts[0], changed, line.accuracy, *texts[1:], style=style)
+        style = {"best": "bold green", "fails": "yellow"}.get(line.state, "")
+        table.add_row(
+            Text(_MARKS[line.state] + plain(line.name)), texts[0], changed, line.accuracy, *texts[1:], style=style
+        )
     parts: list[RenderableType] = [table]
     if notes := [note for line in lines for note in _notes(line)]:
         parts.append(_remark(notes, "yellow"))
@@ -77,8 +79,7 @@ def comparison(summary: Summary, estimator: Provenance | None = None) -> Group:
 
 
 def _notes(line: Line) -> list[str]:
-    mark = "" if line.holds else "✗ "
-    return [f"{mark}{line.name}: {'; '.join(line.notes)}"] if line.notes else []
+    return [f"{_MARKS[line.state]}{line.name}: {'; '.join(line.notes)}"] if line.notes else []
 
 
 def comparison_text(summary: Summary, estimator: Provenance | None = None) -> str:

@@ -11,7 +11,7 @@ _PER_SECOND = {"ms": 1e3, "µs": 1e6}
 def amount(cost: str, value: float) -> str:
     """A cost with its unit, as everywhere in chipfit; `cost` is a name of `run.study.COSTS`, `value` in SI units."""
     # Imported here: a run brings torch along, which a list of targets does not need.
-    from chipfit.run.problem import amount as formatted
+    from chipfit.run.amounts import amount as formatted
 
     return formatted(cost, value)
 

@@ -17,6 +17,7 @@ from chipfit.graph.canonical import canonical
 from chipfit.graph.graph import Graph
 from chipfit.nets.load import load
 from chipfit.nets.network import Network
+from chipfit.run.amounts import amount
 from chipfit.run.study import Study
 from chipfit.search.algorithm import Codes, Domain, FreeCosts
 from chipfit.search.exact import Table, minimum
@@ -165,14 +166,3 @@ def opened(graph: Graph, settings: Mapping[str, Any]) -> tuple[Graph, dict[str, 
     if missing := {item.name for item in space.decisions} - set().union(*names.values()):
         raise InvalidInput(f"space: decisions {sorted(missing)} appear only when edits are combined; open fewer edits")
     return space, members
-
-
-def amount(cost: str, value: float) -> str:
-    """A cost as people read it."""
-    if cost == "latency":
-        return f"{value * 1e3:.3g} ms" if value >= 1e-4 else f"{value * 1e6:.3g} µs"
-    if cost == "energy":
-        return f"{value * 1e3:.3g} mJ" if value >= 1e-4 else f"{value * 1e6:.3g} µJ"
-    if cost in ("weights", "peak_memory"):
-        return f"{value / 1024:.4g} KiB" if value < 1 << 20 else f"{value / (1 << 20):.3g} MiB"
-    return f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value / 1e3:.3g} k" if value >= 1e3 else f"{value:.0f}"

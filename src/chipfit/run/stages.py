@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -235,7 +234,7 @@ class _Run:
         return Job(
             number, stage, code, study.training.recipe(epochs[stage]), int.from_bytes(digest[:4], "big"), start,
             self.journal.weights_file(number), self.journal.checkpoints / f"trial{number:04d}.safetensors",
-            floors, test=stage == "final", threads=(os.cpu_count() or 1) if stage == "baseline" else 1,
+            floors, test=stage == "final", threads=None if stage == "baseline" else 1,
         )  # fmt: skip
 
     def _floors(self) -> tuple[float, ...]:

@@ -97,6 +97,8 @@ def _row(name: str, members: Mapping[str, tuple[int, ...]], trials: Mapping[int,
     if not finished:
         return Row(name, finals[-1] if finals else None, False, "the run is not finished")
     if not finals:
-        return Row(name, None, False, "no network of the search came near enough to the accuracy that is asked for")
+        tried = [trials[number] for number in members["search"] if any(trials[number].code)]
+        reason = "no network of the search came near enough to the accuracy that is asked for"
+        return Row(name, None, False, reason if tried else "no other network of this variant meets the limits on costs")
     best = max(finals, key=lambda trial: trial.metrics.get("accuracy", -1.0))
     return Row(name, best, False, "no finalist held all limits after the full training; this is the most accurate")

@@ -28,7 +28,8 @@ DIED = "its process died (out of memory? a script must start a run under `if __n
 class Job:
     """One network to train. `start` is the file with the weights to inherit from, None for fresh weights.
 
-    `floors` are the accuracies below which training stops, by epoch; `test` asks for metrics on the test split.
+    `floors` are the accuracies below which training stops, by epoch; `test` asks for metrics on the test split;
+    `threads` None leaves PyTorch its own number (all cores, or what OMP_NUM_THREADS says).
     """
 
     number: int
@@ -41,7 +42,7 @@ class Job:
     checkpoint: Path
     floors: tuple[float, ...] = ()
     test: bool = False
-    threads: int = 1
+    threads: int | None = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,7 @@ def work(setting: Setting, job: Job) -> Iterator[Progress | Outcome]:
 
     begin = time.monotonic()
     threads = torch.get_num_threads()
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(job.threads or threads)
     try:
         yield from _train(setting, job, begin)
     except TrainingFailed as error:
