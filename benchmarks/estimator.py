@@ -114,7 +114,7 @@ def speed() -> None:
     )
     print(f"  prepare                                  {seconds(lambda: estimator.prepare(space), 2):.2f} s")
     prepared = estimator.prepare(space)
-    codes = generator.integers(0, space.cardinalities, (1_000_000, len(space.decisions))).astype(np.int8)
+    codes = generator.integers(0, space.cardinalities, (1_000_000, len(space.decisions)))
     for name, work in (("latency", prepared.latency_s), ("all costs", prepared.at)):
         rate = len(codes) / seconds(lambda work=work: work(codes), 5) / 1e6
         print(f"  {name:40s} {rate:.1f} million codes/s")

@@ -8,23 +8,27 @@ import importlib
 import os
 import secrets
 import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import BinaryIO
 
 from chipfit.errors import InvalidInput, StorageFull
 
 PARTIAL = ".partial"
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file; whatever stood at `path` stays whole until the new content is complete on disk.
+@contextlib.contextmanager
+def whole_file(path: Path, remedy: str = "give another place") -> Generator[BinaryIO]:
+    """A file to write to; whatever stood at `path` stays whole until the block has ended and all is on disk.
 
-    Raises `StorageFull` where the disk is full, `InvalidInput` where `path` cannot be written for another reason.
+    Raises `StorageFull` where the disk is full, `InvalidInput` where `path` cannot be written for another reason, with
+    the `remedy` for that.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -32,12 +36,18 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageFull(
-                f"no space left for {path} ({len(content)} bytes); free some and run again, older files are intact"
+                f"no space left for {path}; free some and run the same again, older files are intact"
             ) from None
-        raise InvalidInput(f"cannot write {path}: {error.strerror}; give another place") from None
+        raise InvalidInput(f"cannot write {path}: {error.strerror}; {remedy}") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all; raises what `whole_file` raises."""
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def _keep_name(directory: Path) -> None:

@@ -100,7 +100,7 @@ def test_an_interrupt_is_no_failure() -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "text", "pair", "many", "words"])
 def test_nonsense_is_refused(name: str) -> None:
-    with pytest.raises(TrainingFailed, match="returned .*; return a number or a mapping of numbers") as caught:
+    with pytest.raises(TrainingFailed, match=r"returned .*; return a number or a mapping of numbers") as caught:
         call(name)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500

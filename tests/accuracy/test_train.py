@@ -88,7 +88,7 @@ def test_a_training_that_is_taken_up_again_ends_as_if_never_broken(broken_after:
 def test_the_global_random_state_has_no_say() -> None:
     weights, _ = trained()
     torch.manual_seed(12345)
-    np.random.seed(12345)  # noqa: NPY002
+    np.random.seed(12345)
     assert same(trained()[0], weights)
 
 

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 
 from chipfit.errors import InvalidInput
-from chipfit.estimate.fit import errors, fit, rank_correlation, shared_error
+from chipfit.estimate.fit import errors, fit, fit_measured, measure_samples, rank_correlation, shared_error
 from chipfit.estimate.forest import Forest
 from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.regress import Regression
+from chipfit.estimate.sampling import sample
+from chipfit.estimate.store import load_estimator, save_estimator
 from chipfit.graph.subgraphs import cut
 from chipfit.measure.measurement import Source
 from chipfit.measure.simulator import simulate, simulator
-from chipfit.nets.zoo import ZOO
+from chipfit.measure.table import Table, read_table, write_table
+from chipfit.nets.zoo import ZOO, resnet8
+from chipfit.targets.target import variant
 
 
 def networks_and_truth(target, chip, count, seed):
@@ -78,8 +82,8 @@ def test_provenance_says_what_was_measured(estimator):
 
 
 def test_a_budget_that_is_too_small_is_refused(target):
-    with pytest.raises(InvalidInput, match="at least 400"):
-        fit(target, simulator(target), budget=399)
+    with pytest.raises(InvalidInput, match="at least 100"):
+        fit(target, simulator(target), budget=99)
 
 
 def test_tools_are_never_mixed(target):
@@ -89,6 +93,44 @@ def test_tools_are_never_mixed(target):
 
     with pytest.raises(InvalidInput, match="several tools"):
         fit(target, mixed, budget=400)
+
+
+def test_a_table_that_was_written_and_read_fits_the_same(target, chip, tmp_path):
+    table = measure_samples(target, simulator(chip), 400, 5)
+    write_table(tmp_path / "board.csv", table)
+    found = fit_measured(target, read_table(tmp_path / "board.csv"), seed=5)
+    direct = fit(target, simulator(chip), budget=400, seed=5)
+    for left, right in zip(_arrays(found.regression), _arrays(direct.regression), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert found.provenance == direct.provenance
+
+
+def test_a_table_without_networks_gives_an_estimator_that_says_so(target, tmp_path):
+    loads = sample("conv", 150, np.random.default_rng(3), target.fuses)
+    table = Table(tuple(loads), tuple(simulate(target, loads)), (None,) * 150)
+    found = fit_measured(target, table)
+    assert found.provenance.network_errors is None
+    assert found.systematic == 0
+    assert set(found.provenance.counts) == {"conv"}
+    save_estimator(tmp_path / "file.json", found)
+    assert load_estimator(tmp_path / "file.json").provenance == found.provenance
+    rows = found.by_layer(resnet8())
+    assert all(row.kind == "conv" for row in rows if row.in_range)
+    assert any(not row.in_range for row in rows)
+
+
+def test_tables_that_cannot_be_learnt_from_are_refused(target):
+    loads = sample("conv", 120, np.random.default_rng(3), target.fuses)
+    found = simulate(target, loads)
+    with pytest.raises(InvalidInput, match="20 measured subgraphs are too few"):
+        fit_measured(target, Table(tuple(loads), tuple(found), (*[None] * 20, *range(100))))
+    with pytest.raises(InvalidInput, match="cannot run"):
+        fit_measured(
+            variant(target, {"unsupported": ["opaque", "conv"]}), Table(tuple(loads), tuple(found), (None,) * 120)
+        )
+    stuck = (replace(found[0], latency_s=0.0), *found[1:])
+    with pytest.raises(InvalidInput, match="latency of 0"):
+        fit_measured(target, Table(tuple(loads), stuck, (None,) * 120))
 
 
 def test_errors_are_relative_and_counted():

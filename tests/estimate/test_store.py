@@ -20,7 +20,7 @@ def rows(target, generator):
 @pytest.fixture
 def file(corrected, tmp_path):
     path = tmp_path / "chip.json"
-    save_estimator(corrected, path)
+    save_estimator(path, corrected)
     return path
 
 
@@ -33,7 +33,7 @@ def test_a_loaded_estimator_is_the_saved_one(corrected, file, rows):
     assert (found.target, found.precision_name) == (corrected.target, corrected.precision_name)
     assert found.systematic == corrected.systematic
     again = file.with_name("again.json")
-    save_estimator(found, again)
+    save_estimator(again, found)
     assert again.read_bytes() == file.read_bytes()
 
 

@@ -1,5 +1,6 @@
 """ONNX: what is written comes back equal and computes the same; what others write computes the same."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -185,7 +186,8 @@ def test_random_networks_come_back_equal_and_onnxruntime_computes_the_same(
 
 
 @pytest.mark.parametrize(
-    "name", ["mobilenet_v1-0.25-96", "mobilenet_v2-0.35-96", "ibn_detector-0.25-96", "ibn_classifier", "resnet8", "ds_cnn"]
+    "name",
+    ["mobilenet_v1-0.25-96", "mobilenet_v2-0.35-96", "ibn_detector-0.25-96", "ibn_classifier", "resnet8", "ds_cnn"],
 )
 def test_the_zoo_comes_back_equal_and_onnxruntime_computes_the_same(name: str) -> None:
     net = from_zoo(name)
@@ -323,9 +325,7 @@ FOREIGN: dict[str, tuple[onnx.ModelProto, list[str] | None]] = {
         ["Linear"],
     ),
     "product and bias": (
-        model_of(
-            [node("MatMul", "x,w", "p"), node("Add", "b,p")], ROWS, {"w": MATRIX, "b": np.ones(3, np.float32)}
-        ),
+        model_of([node("MatMul", "x,w", "p"), node("Add", "b,p")], ROWS, {"w": MATRIX, "b": np.ones(3, np.float32)}),
         ["Linear"],
     ),
     "product that something else reads": (
@@ -440,7 +440,9 @@ FOREIGN: dict[str, tuple[onnx.ModelProto, list[str] | None]] = {
     ),
     "slice from the end": (
         model_of(
-            [node("Slice", "x,s,e,a")], IMAGE, {"s": ints(-3, 1), "e": ints(np.iinfo(np.int64).max, -1), "a": ints(2, 3)}
+            [node("Slice", "x,s,e,a")],
+            IMAGE,
+            {"s": ints(-3, 1), "e": ints(np.iinfo(np.int64).max, -1), "a": ints(2, 3)},
         ),
         ["Slice", "Slice"],
     ),
@@ -541,7 +543,9 @@ def test_unknown_operators_are_opaque_with_their_shape() -> None:
     inferred = model_of([node("Softplus", "x", name="soft")], IMAGE)
     assert import_onnx(inferred).graph.nodes == (Node("soft", Opaque("Softplus", IMAGE), ("x",)),)
 
-    two = model_of([node("TopK", "x,k", "v,i", name="top"), node("Relu", "v")], IMAGE, {"k": ints(3)}, outputs=("y", "i"))
+    two = model_of(
+        [node("TopK", "x,k", "v,i", name="top"), node("Relu", "v")], IMAGE, {"k": ints(3)}, outputs=("y", "i")
+    )
     shape = (*IMAGE[:3], 3)
     assert [item.op for item in import_onnx(two).graph.nodes] == [
         Opaque("TopK", shape),
@@ -618,12 +622,9 @@ def test_damaged_files_are_read_or_refused(
     content[start : start + len(damage)] = damage
     path = tmp_path_factory.getbasetemp() / "damaged.onnx"
     path.write_bytes(content)
-    try:
-        net = import_onnx(path)
-    except InvalidInput as error:
-        assert str(error).startswith(str(path))
-    else:
-        assert net.graph.outputs
+    # Any other error than InvalidInput fails the test.
+    with contextlib.suppress(InvalidInput):
+        assert import_onnx(path).graph.outputs
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:

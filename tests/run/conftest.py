@@ -1,48 +1,26 @@
-"""Studies of the tiny problem beside this file, with an estimator that is fitted in a second."""
+"""Studies of the tiny problem beside this file."""
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chipfit.estimate import store
-from chipfit.estimate.fit import fit
-from chipfit.measure.simulator import simulator
-from chipfit.run import workers
 from chipfit.run.study import Study, make_study
-from chipfit.targets.target import load_target
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # for `tiny_problem`, here and in processes that are started from here
-BUDGET = 600
 
 MakeStudy = Callable[..., Study]
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A cache that holds a small estimator and a path on which `tiny_problem` is found, for subprocesses as well."""
-    cache = tmp_path_factory.mktemp("cache")
-    before = os.environ.get("CHIPFIT_CACHE")
-    os.environ["CHIPFIT_CACHE"] = str(cache)
-    target = load_target("neural-engine")
-
-    def small(*arguments: Any, **options: Any) -> Any:
-        return fit(*arguments, **options | {"budget": BUDGET})
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr("chipfit.estimate.fit.fit", small)
-    store.default_estimator(target)
-    patch.undo()
+def environment() -> dict[str, str]:
+    """The environment of a subprocess that finds `tiny_problem`."""
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    yield {**os.environ, "PYTHONPATH": path}
-    if before is None:
-        del os.environ["CHIPFIT_CACHE"]
-    else:
-        os.environ["CHIPFIT_CACHE"] = before
+    return {**os.environ, "PYTHONPATH": path}
 
 
 TINY: dict[str, Any] = {
@@ -60,10 +38,9 @@ TINY: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def tiny(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> MakeStudy:
+@pytest.fixture(scope="session")
+def tiny() -> MakeStudy:
     """Makes a study of the tiny problem; arguments replace sections key by key, other values whole."""
-    monkeypatch.setattr(workers, "_tasks", {})
 
     def make(**changes: Any) -> Study:
         data = dict(TINY)
@@ -75,11 +52,13 @@ def tiny(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> MakeSt
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def trained(tiny: MakeStudy) -> MakeStudy:
     """The same with chipfit's own training on the tiny task."""
 
     def make(**changes: Any) -> Study:
-        return tiny(accuracy=None, **{"task": {"data": "tiny_problem:task"}, "limits": {"accuracy_drop": 0.5}} | changes)
+        return tiny(
+            accuracy=None, **{"task": {"data": "tiny_problem:task"}, "limits": {"accuracy_drop": 0.5}} | changes
+        )
 
     return make

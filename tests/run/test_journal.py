@@ -17,7 +17,8 @@ IDENTITY = {"name": "demo", "search": {"trials": 8, "batch": 4}, "limits": {"cos
 def trial(number: int) -> Trial:
     """A trial that can be told from every other."""
     return Trial(
-        number, f"search:{number}", "search", (number, 0, 1), "done", {"accuracy": number / 7}, {"latency": 0.1 * number},
+        number, f"search:{number}", "search", (number, 0, 1), "done", {"accuracy": number / 7},
+        {"latency": 0.1 * number},
         (0.5, number / 3), 1.5 * number, f"because {number}",
     )  # fmt: skip
 
@@ -151,7 +152,7 @@ def test_foreign_and_damaged_files_are_refused_and_left_alone(tmp_path: Path) ->
     content = bytearray(path.read_bytes())
     content[8192:] = bytes(len(content) - 8192)
     path.write_bytes(content)
-    with Journal(tmp_path) as journal, pytest.raises(JournalMismatch, match="not a journal of chipfit .*malformed"):
+    with Journal(tmp_path) as journal, pytest.raises(JournalMismatch, match=r"not a journal of chipfit .*malformed"):
         journal.trials()
     Path(f"{path}-wal").unlink(missing_ok=True)
     path.write_bytes(content[: len(content) // 2])

@@ -170,10 +170,9 @@ def test_bounds(cost: str, text: object, value: float, relative: bool) -> None:
 def test_any_text_is_a_bound_or_refused(cost: str, text: str) -> None:
     try:
         bound = parse_bound(cost, text)
-    except InvalidInput as error:
-        assert cost in str(error)
-    else:
-        assert 0 < bound.value < float("inf")
+    except InvalidInput:
+        return
+    assert 0 < bound.value < float("inf")
 
 
 def test_identity_and_digest_leave_out_the_workers_and_nothing_else() -> None:

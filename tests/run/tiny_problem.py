@@ -1,4 +1,4 @@
-"""A network, images and trainings so small that a whole study takes a second; studies name them as tiny_problem:NAME."""
+"""A network, images and trainings so small that a study takes a second; studies name them as tiny_problem:NAME."""
 
 import os
 import signal
@@ -36,14 +36,18 @@ def model() -> Network:
 def task() -> ImageClassification:
     """Is the upper or the lower half brighter."""
     generator = np.random.default_rng(int(os.environ.get("TINY_DATA", "0")))
-    labels = {split: generator.integers(0, 2, count) for split, count in (("train", 24), ("validation", 20), ("test", 12))}
+    labels = {
+        split: generator.integers(0, 2, count) for split, count in (("train", 24), ("validation", 20), ("test", 12))
+    }
     images = {}
     for split, wanted in labels.items():
         pixels = generator.integers(0, 180, (len(wanted), 16, 16, 3))
         pixels[wanted == 0, :8] += 50
         pixels[wanted == 1, 8:] += 50
         images[split] = pixels.astype(np.uint8)
-    return ImageClassification("halves", ("upper", "lower"), images, labels, "drawn", augmentation=Augmentation(shift=0.0))
+    return ImageClassification(
+        "halves", ("upper", "lower"), images, labels, "drawn", augmentation=Augmentation(shift=0.0)
+    )
 
 
 def parameters(module: GraphModule) -> int:

@@ -45,7 +45,8 @@ def test_small_spaces_are_as_brute_force_finds_them(
     cardinalities: list[int], seed: int, latency: float, memory: float
 ) -> None:
     evaluate, limits = additive(cardinalities, seed), {"latency": latency, "memory": memory}
-    everything = np.array(list(itertools.product(*map(range, cardinalities))), np.int64).reshape(math.prod(cardinalities), -1)
+    codes = list(itertools.product(*map(range, cardinalities)))
+    everything = np.array(codes, np.int64).reshape(len(codes), len(cardinalities))
     costs = evaluate(everything)
     meets = {name: costs[name] <= limits[name] for name in limits}
     both = meets["latency"] & meets["memory"]

@@ -41,7 +41,7 @@ def test_a_users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     try:
         assert open_task("users_task:small").fingerprint == open_task("users_task:ready").fingerprint
         for spec, words in (
-            ("users_task:absent", "has no absent"),
+            ("users_task:absent", "has no 'absent'"),
             ("users_task:number", "a int is not a task"),
             ("users_task:nothing", "a NoneType is not a task"),
             ("broken_task:small", "no_such_library"),

@@ -90,7 +90,7 @@ def train(
     break. Raises `TrainingFailed` when the loss is not finite, `InvalidInput` for a checkpoint of another training.
     """
     where = resolve_device(device)
-    module.to(where)
+    module.to(where, memory_format=torch.channels_last)
     state = _State(module, recipe, seed)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint, where)
@@ -112,14 +112,19 @@ def evaluate(
 ) -> dict[str, float]:
     """The task's metrics of a module on one split, in evaluation mode."""
     where = resolve_device(device)
-    module.to(where).eval()
+    module.to(where, memory_format=torch.channels_last).eval()
     outputs: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
     with torch.inference_mode():
         for inputs, wanted in task.batches(split, batch_size, _size(module)):
-            outputs.append(module(inputs.to(where)).float().cpu())
+            outputs.append(module(_placed(inputs, where)).float().cpu())
             targets.append(wanted)
     return task.metrics(torch.cat(outputs), torch.cat(targets))
+
+
+def _placed(inputs: torch.Tensor, where: torch.device) -> torch.Tensor:
+    """A batch on the device, images with their channels last: depthwise convolutions run twice as fast so."""
+    return inputs.to(where, memory_format=torch.channels_last) if inputs.ndim == 4 else inputs.to(where)
 
 
 def _size(module: torch.nn.Module) -> tuple[int, int] | None:
@@ -145,7 +150,7 @@ def _epoch(module: GraphModule, task: Task, state: _State, number: int, where: t
             continue  # batch normalisation has no variance over one image
         _set_rate(state.optimizer, recipe, ((number - 1) * steps + step) / (recipe.epochs * steps))
         with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
-            loss = task.loss(module(inputs[:count].to(where)), targets[:count].to(where))
+            loss = task.loss(module(_placed(inputs[:count], where)), targets[:count].to(where))
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()

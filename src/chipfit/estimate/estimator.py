@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class Provenance:
     """What an estimator was trained on and how far off it is.
 
     `source` is the tool that measured, `fitted` the day of the fit. `counts` and `subgraph_errors` go by workload
-    kind; the errors are of held-out subgraphs and of `network_errors.count` whole networks that were never seen.
+    kind; the errors are of held-out subgraphs and of whole networks that were never seen, None where none was measured.
     """
 
     source: Source
@@ -54,12 +55,16 @@ class Provenance:
     seed: int
     counts: Mapping[str, int]
     subgraph_errors: Mapping[str, Errors]
-    network_errors: Errors
+    network_errors: Errors | None
 
     @property
     def subgraphs(self) -> int:
         """Subgraphs that were measured for training."""
         return sum(self.counts.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

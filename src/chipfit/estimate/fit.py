@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from chipfit.errors import InvalidInput
 from chipfit.estimate.accumulate import network_spread, runs
 from chipfit.estimate.estimator import Errors, Estimator, Provenance
-from chipfit.estimate.features import KIND_CODES, Floats, Rows
+from chipfit.estimate.features import Floats, Rows
 from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.regress import Prediction, regress
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
 from chipfit.graph.graph import Graph
-from chipfit.graph.subgraphs import Workload, cut
+from chipfit.graph.subgraphs import WORKLOAD_KINDS, Workload, cut
 from chipfit.measure.measurement import Measure, Measurement, Source
+from chipfit.measure.table import Table
 from chipfit.targets.target import Target
 
 BUDGET = 24_000
@@ -34,7 +35,8 @@ HELD_OUT = 0.15
 NETWORKS = 120
 """Random networks that errors are measured on, fewer where the budget is small: a network is about 25 subgraphs to
 measure. The spread is calibrated on half of them and checked on the other half."""
-LEAST_BUDGET = 400
+LEAST_BUDGET = 100
+LEAST_NETWORKS = 10
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -44,14 +46,39 @@ def identity(items: Iterable[Any]) -> Iterable[Any]:
     return items
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Measured:
-    """Measured workloads as arrays (n,); `energy_j` is None where the tool tells none."""
+def measure_samples(
+    target: Target,
+    measure: Measure,
+    budget: int = BUDGET,
+    seed: int = 0,
+    progress: Progress = identity,
+    networks: Sequence[Graph] = (),
+) -> Table:
+    """Measurements of `budget` subgraphs that cover what networks hold, and of the subgraphs of whole networks.
 
-    rows: Rows
-    latency_s: Floats
-    energy_j: Floats | None
-    source: Source
+    The networks are random ones and the closed graphs in `networks`; errors are measured on them. `progress` wraps the
+    loop over kinds. Raises `InvalidInput` for a budget below `LEAST_BUDGET`.
+    """
+    if budget < LEAST_BUDGET:
+        raise InvalidInput(f"budget {budget}: an estimator needs at least {LEAST_BUDGET} measured subgraphs")
+    generator = np.random.default_rng(seed)
+    kinds = [kind for kind in SAMPLED_KINDS if runs(target, kind)]
+    total = sum(SHARES[kind] for kind in kinds)
+    loads: list[Workload] = []
+    found: list[Measurement] = []
+    for kind in progress(kinds):
+        count = max(8, round(budget * SHARES[kind] / total))
+        drawn = sample(kind, count, generator, target.fuses)
+        loads += drawn
+        found += measure(drawn)
+    numbers: list[int | None] = [None] * len(loads)
+    graphs = [*random_networks(min(NETWORKS, budget // 20), generator), *networks]
+    for number, graph in enumerate(graphs):
+        parts = [item.workload for item in cut(graph, target.fuses) if runs(target, item.workload.kind)]
+        loads += parts
+        numbers += [number] * len(parts)
+    found += measure(loads[len(found) :])
+    return Table(tuple(loads), tuple(found), tuple(numbers))
 
 
 def fit(
@@ -67,42 +94,94 @@ def fit(
     """An estimator of `target` from `budget` subgraphs that `measure` measures; equal for equal seeds.
 
     `progress` wraps the steps of the work (measuring and learning, kind by kind). `networks` are closed graphs that are
-    held out besides the random ones. Raises `InvalidInput` for a budget below `LEAST_BUDGET`, and for measurements
-    without latency or from several tools.
+    held out besides the random ones. Raises `InvalidInput` as `measure_samples` and `fit_measured` do.
     """
-    if budget < LEAST_BUDGET:
-        raise InvalidInput(f"budget {budget}: an estimator needs at least {LEAST_BUDGET} measured subgraphs")
-    numbers = target.precision(precision)
-    generator = np.random.default_rng(seed)
-    kinds = [kind for kind in SAMPLED_KINDS if runs(target, kind)]
-    total = sum(SHARES[kind] for kind in kinds)
-    drawn = {kind: max(20, round(budget * SHARES[kind] / total)) for kind in kinds}
-    parts = [
-        _measured(measure, sample(kind, count, generator, target.fuses)) for kind, count in progress(drawn.items())
-    ]
-    everything = _joined(parts)
-    held = generator.random(len(everything.rows)) < HELD_OUT
-    train, test = _part(everything, ~held), _part(everything, held)
+    target.precision(precision)
+    table = measure_samples(target, measure, budget, seed, progress, networks)
+    return fit_measured(target, table, precision=precision, seed=seed, progress=progress)
+
+
+def fit_measured(
+    target: Target,
+    table: Table,
+    *,
+    precision: str | None = None,
+    seed: int = 0,
+    progress: Progress = identity,
+) -> Estimator:
+    """An estimator of `target` from a table of measurements.
+
+    Subgraphs on their own are learnt from, but for a share that is held out; whole networks in the table are held out.
+    Without any the spread of a network is that of its rows alone, and `Provenance.network_errors` is None. Raises
+    `InvalidInput` for too few subgraphs, kinds that the target cannot run, measurements without latency or from
+    several tools, and an unknown precision.
+    """
+    numbers, generator = target.precision(precision), np.random.default_rng([seed, 1])
+    source = _checked(target, table)
+    measured = _Measured.of(table)
+    alone = np.array([number is None for number in table.networks])
+    held = alone & (generator.random(len(alone)) < HELD_OUT)
+    train, test = measured.part(alone & ~held), measured.part(held)
     regression = regress(target, numbers, train.rows, train.latency_s, train.energy_j, generator, progress)
     predicted = regression.predict(target, numbers, test.rows)
-    checked = _check_networks(
-        target, measure, [*random_networks(min(NETWORKS, budget // 20), generator), *networks],
-        lambda rows: regression.predict(target, numbers, rows),
-    )  # fmt: skip
-    names = {kind: KIND_CODES[kind] for kind in kinds}
+    codes = {WORKLOAD_KINDS[code]: code for code in np.unique(train.rows.kinds).tolist()}
+    systematic, network_errors = 0.0, None
+    if not alone.all():
+        whole = measured.part(~alone)
+        owners = np.array([number for number in table.networks if number is not None])
+        systematic, network_errors = _whole_networks(
+            regression.predict(target, numbers, whole.rows), whole.latency_s, owners
+        )
     provenance = Provenance(
-        everything.source,
-        everything.source.date or date.today().isoformat(),
+        source,
+        source.date or date.today().isoformat(),
         seed,
-        {kind: int((train.rows.kinds == code).sum()) for kind, code in names.items()},
+        {kind: int((train.rows.kinds == code).sum()) for kind, code in codes.items()},
         {
             kind: errors(predicted.latency_s[own], test.latency_s[own], predicted.spread_s[own])
-            for kind, code in names.items()
+            for kind, code in codes.items()
             if (own := test.rows.kinds == code).any()
         },
-        checked.errors,
+        network_errors,
     )
-    return Estimator(target, precision or target.default_precision, regression, checked.systematic, provenance)
+    return Estimator(target, precision or target.default_precision, regression, systematic, provenance)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measured:
+    """Measured workloads as arrays (n,); `energy_j` is None where the tool tells none."""
+
+    rows: Rows
+    latency_s: Floats
+    energy_j: Floats | None
+
+    @classmethod
+    def of(cls, table: Table) -> _Measured:
+        energies = [found.energy_j for found in table.measurements if found.energy_j]
+        return cls(
+            Rows.of_workloads(table.workloads),
+            np.array([found.latency_s for found in table.measurements]),
+            np.array(energies) if len(energies) == len(table) else None,
+        )
+
+    def part(self, chosen: NDArray[np.bool_]) -> _Measured:
+        energy_j = None if self.energy_j is None else self.energy_j[chosen]
+        return _Measured(self.rows.take(chosen), self.latency_s[chosen], energy_j)
+
+
+def _checked(target: Target, table: Table) -> Source:
+    """The one tool that measured a table, with the day of the last measurement."""
+    alone = sum(number is None for number in table.networks)
+    if alone < LEAST_BUDGET:
+        raise InvalidInput(f"{alone} measured subgraphs are too few: an estimator needs at least {LEAST_BUDGET}")
+    if odd := sorted({load.kind for load in table.workloads if not runs(target, load.kind)}):
+        raise InvalidInput(f"measurements of {odd[0]!r} workloads, which {target.name} cannot run: leave them out")
+    sources = [found.source for found in table.measurements]
+    if len(tools := {(source.tool, source.version) for source in sources}) != 1:
+        raise InvalidInput(f"measurements of several tools in one fit: {sorted(tools)}; keep one tool and version")
+    if not all(found.latency_s > 0 for found in table.measurements):
+        raise InvalidInput(f"{sources[0].tool} gave a latency of 0: every subgraph needs one above 0")
+    return max(sources, key=lambda source: source.date or "")
 
 
 def errors(predicted: Floats, measured: Floats, spread: Floats) -> Errors:
@@ -131,75 +210,22 @@ def _ranks(values: Floats) -> Floats:
     return (last - (counts + 1) / 2)[place]
 
 
-def _measured(measure: Measure, workloads: Sequence[Workload]) -> _Measured:
-    found = measure(workloads)
-    if len(found) != len(workloads):
-        raise InvalidInput(f"the measure function gave {len(found)} measurements for {len(workloads)} subgraphs")
-    latency_s = np.array([item.latency_s for item in found])
-    if not (latency_s > 0).all():
-        raise InvalidInput(f"{found[0].source.tool} gave a latency of 0 for a {workloads[0].kind} subgraph")
-    return _Measured(Rows.of_workloads(workloads), latency_s, _energies(found), _source(item.source for item in found))
+def _whole_networks(rows: Prediction, latency_s: Floats, owners: NDArray[np.int64]) -> tuple[float, Errors]:
+    """The relative error that a network's rows share, and the errors on whole networks.
 
-
-def _energies(found: Sequence[Measurement]) -> Floats | None:
-    energies = [item.energy_j for item in found if item.energy_j]
-    return np.array(energies) if len(energies) == len(found) else None
-
-
-def _source(found: Iterable[Source]) -> Source:
-    """The one tool that measured, with the day of the last measurement."""
-    sources = list(found)
-    if len(tools := {(source.tool, source.version) for source in sources}) != 1:
-        raise InvalidInput(f"measurements of several tools in one fit: {sorted(tools)}; keep one tool and version")
-    return max(sources, key=lambda source: source.date or "")
-
-
-def _joined(parts: Sequence[_Measured]) -> _Measured:
-    energies = [part.energy_j for part in parts if part.energy_j is not None]
-    rows = [part.rows for part in parts]
-    return _Measured(
-        Rows(np.concatenate([each.kinds for each in rows]), np.concatenate([each.values for each in rows])),
-        np.concatenate([part.latency_s for part in parts]),
-        np.concatenate(energies) if len(energies) == len(parts) else None,
-        _source(part.source for part in parts),
-    )
-
-
-def _part(measured: _Measured, chosen: NDArray[np.bool_]) -> _Measured:
-    energy_j = None if measured.energy_j is None else measured.energy_j[chosen]
-    return _Measured(measured.rows.take(chosen), measured.latency_s[chosen], energy_j, measured.source)
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    errors: Errors
-    systematic: float
-
-
-def _check_networks(
-    target: Target, measure: Measure, networks: Sequence[Graph], predict: Callable[[Rows], Prediction]
-) -> _Checked:
-    """Errors on whole networks, and the relative error that their rows share.
-
-    The first half of the networks calibrates the spread, the second says how often it holds.
+    `latency_s` (n,) are measured, `owners` (n,) say which network a row is part of. Every other network calibrates
+    the spread and the rest say how often it holds; where there are few, all do both.
     """
-    loads = [
-        [item.workload for item in cut(graph, target.fuses) if runs(target, item.workload.kind)] for graph in networks
-    ]
-    sizes = [len(each) for each in loads]
-    flat = [load for each in loads for load in each]
-    truth, rows = np.array([item.latency_s for item in measure(flat)]), predict(Rows.of_workloads(flat))
-    starts = np.cumsum([0, *sizes[:-1]])
-    measured, latency_s, variance = (
-        np.add.reduceat(column, starts) for column in (truth, rows.latency_s, rows.spread_s**2)
-    )
-    half = len(networks) // 2
-    first, second = slice(0, half), slice(half, None)
-    systematic = shared_error(latency_s[first], measured[first], variance[first])
-    spread = network_spread(latency_s, variance, systematic)
-    whole = errors(latency_s, measured, spread)
-    within = float((np.abs(latency_s - measured) <= spread)[second].mean())
-    return _Checked(Errors(whole.count, whole.median, whole.p99, whole.largest, whole.spearman, within), systematic)
+    _, place = np.unique(owners, return_inverse=True)
+    columns = (latency_s, rows.latency_s, rows.spread_s**2)
+    sums: list[Floats] = [np.bincount(place, weights=column).astype(np.float64) for column in columns]
+    measured, predicted, variance = sums
+    step = 2 if len(measured) >= LEAST_NETWORKS else 1
+    systematic = shared_error(predicted[::step], measured[::step], variance[::step])
+    spread = network_spread(predicted, variance, systematic)
+    found = errors(predicted, measured, spread)
+    coverage = float((np.abs(predicted - measured) <= spread)[step - 1 :: step].mean())
+    return systematic, replace(found, coverage=coverage)
 
 
 def shared_error(predicted: Floats, measured: Floats, variance: Floats) -> float:

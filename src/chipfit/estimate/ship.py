@@ -16,9 +16,11 @@ def main() -> None:
     folder = Path(__file__).parent / "data"
     for target in shipped_targets():
         estimator = fit(target, simulator(target))
-        save_estimator(estimator, folder / shipped_name(target, target.default_precision))
-        found = estimator.provenance.network_errors
-        print(f"{target.name}: {found.count} networks, median error {found.median:.2%}, largest {found.largest:.2%}")
+        save_estimator(folder / shipped_name(target, target.default_precision), estimator)
+        if found := estimator.provenance.network_errors:
+            print(
+                f"{target.name}: {found.count} networks, median error {found.median:.4%}, largest {found.largest:.4%}"
+            )
 
 
 if __name__ == "__main__":

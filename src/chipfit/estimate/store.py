@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import json
 import zlib
-from dataclasses import asdict, fields
+from dataclasses import fields
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -37,13 +37,13 @@ _FORESTS = ("latency_trees", "energy_trees", "spread_trees")
 _TYPES = ("<f8", "<f4", "<i2")
 
 
-def save_estimator(estimator: Estimator, path: Path) -> None:
+def save_estimator(path: Path, estimator: Estimator) -> None:
     """Writes an estimator as one file, whole or not at all. Raises `StorageFull` or `InvalidInput`."""
     content = {
         "target": estimator.target.model_dump(mode="json"),
         "precision": estimator.precision_name,
         "systematic": estimator.systematic,
-        "provenance": asdict(estimator.provenance),
+        "provenance": estimator.provenance.as_json(),
         "regression": {name: _packed(values) for name, values in _arrays(estimator.regression).items()},
     }
     head = {"format": FORMAT, "version": VERSION, "layout": _LAYOUT, "digest": _digest(content)}
@@ -99,7 +99,7 @@ def default_estimator(target: Target, precision: str | None = None, progress: An
         if found is not None and _fits(found, target, name):
             return found
     found = fit(target, simulator(target, name), precision=name, progress=progress)
-    save_estimator(found, cached)
+    save_estimator(cached, found)
     return found
 
 
@@ -136,7 +136,7 @@ def _estimator(content: dict[str, Any]) -> Estimator:
         given["seed"],
         given["counts"],
         {kind: Errors(**each) for kind, each in given["subgraph_errors"].items()},
-        Errors(**given["network_errors"]),
+        Errors(**given["network_errors"]) if given["network_errors"] else None,
     )
     target = Target.model_validate(content["target"])
     target.precision(content["precision"])

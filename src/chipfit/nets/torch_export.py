@@ -253,7 +253,7 @@ class _Writer:
 
     def pool(self, node: Node, op: Pool2d) -> str:
         source, shapes = self.names[node.inputs[0]], self.graph.input_shapes(node)
-        top, left, bottom, right = (int(size) for size in op.padding)
+        top, left, bottom, right = (int(size) for size in op.padding)  # type: ignore[reportArgumentType]
         (rows, columns), (down, across) = op.kernel, op.stride
         function = "avg_pool2d" if op.function == "average" else "max_pool2d"
         settings = f"{_tuple(op.kernel)}, {_tuple(op.stride)}"

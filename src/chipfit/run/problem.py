@@ -136,8 +136,12 @@ class Problem:
             f"{amount(name, best[name])})"
             for name in broken
         ]
+        known = any(found.ranges[name].exact and best[name] > self.limits[name] for name in broken)
+        none = (
+            "no network in this space meets" if known or found.sampled == found.size else "found no network that meets"
+        )
         raise LimitImpossible(
-            f"no network in this space meets {wanted}. The nearest has {', '.join(parts)}. Raise the limit, open "
+            f"{none} {wanted}. The nearest has {', '.join(parts)}. Raise the limit, open "
             "more decisions under [space], or choose another target."
         )
 

@@ -234,7 +234,7 @@ class _Run:
         return Job(
             number, stage, code, study.training.recipe(epochs[stage]), int.from_bytes(digest[:4], "big"), start,
             self.journal.weights_file(number), self.journal.checkpoints / f"trial{number:04d}.safetensors",
-            floors, test=stage == "final", threads=None if stage == "baseline" else 1,
+            floors, test=stage == "final", threads=study.threads,
         )  # fmt: skip
 
     def _floors(self) -> tuple[float, ...]:

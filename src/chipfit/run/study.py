@@ -180,6 +180,7 @@ class Study(_Section):
     seed: int = Field(default=0, ge=0)
     accuracy: str | None = None
     workers: int = Field(default=2, ge=1)
+    threads: int = Field(default=1, ge=1)
     device: str = "auto"
     task: TaskSettings = TaskSettings()
     training: TrainingSettings = TrainingSettings()

@@ -29,7 +29,7 @@ class Job:
     """One network to train. `start` is the file with the weights to inherit from, None for fresh weights.
 
     `floors` are the accuracies below which training stops, by epoch; `test` asks for metrics on the test split;
-    `threads` None leaves PyTorch its own number (all cores, or what OMP_NUM_THREADS says).
+    `threads` is how many PyTorch may use.
     """
 
     number: int
@@ -42,7 +42,7 @@ class Job:
     checkpoint: Path
     floors: tuple[float, ...] = ()
     test: bool = False
-    threads: int | None = 1
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def work(setting: Setting, job: Job) -> Iterator[Progress | Outcome]:
 
     begin = time.monotonic()
     threads = torch.get_num_threads()
-    torch.set_num_threads(job.threads or threads)
+    torch.set_num_threads(job.threads)
     try:
         yield from _train(setting, job, begin)
     except TrainingFailed as error:

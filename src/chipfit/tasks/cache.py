@@ -1,9 +1,6 @@
 """Arrays kept in files between runs: written whole or not at all, checked when read."""
 
-import errno
 import hashlib
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,16 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.errors import InvalidInput, StorageFull
+from chipfit.files import whole_file
 
 Arrays = Mapping[str, NDArray[Any]]
-
-
-def cache_directory(directory: Path | None = None) -> Path:
-    """Where rendered and decoded arrays are kept: `directory`, else $CHIPFIT_CACHE, else ~/.cache/chipfit."""
-    if directory is not None:
-        return Path(directory)
-    return Path(os.environ.get("CHIPFIT_CACHE") or Path.home() / ".cache" / "chipfit")
 
 
 def digest(arrays: Arrays) -> str:
@@ -49,23 +39,10 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Write an .npz with its digest; a reader sees the old file or the new one, never a part.
+    """Writes an .npz with its digest; a reader sees the old file or the new one, never a part.
 
-    Raises StorageFull if the disk is full, InvalidInput if the directory cannot be written.
+    Raises `StorageFull` where the disk is full, `InvalidInput` where `path` cannot be written for another reason.
     """
-    remedy = "point CHIPFIT_CACHE at a directory that can be written"
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
-            contents: dict[str, Any] = {**arrays, "digest": np.array(digest(arrays))}
-            np.savez(file, allow_pickle=False, **contents)
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"{path}: the disk is full; free some space or {remedy}") from error
-        raise InvalidInput(f"{path}: cannot be written ({error.strerror}); {remedy}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    contents: dict[str, Any] = {**arrays, "digest": np.array(digest(arrays))}
+    with whole_file(path, "point CHIPFIT_CACHE at a directory that can be written") as file:
+        np.savez(file, allow_pickle=False, **contents)

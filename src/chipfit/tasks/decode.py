@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from chipfit.errors import InvalidInput
-from chipfit.tasks.cache import cache_directory, read_arrays, write_arrays
+from chipfit.files import cache_directory
+from chipfit.tasks.cache import read_arrays, write_arrays
 
 CACHE_FROM_BYTES = 16 * 2**20
 """Arrays from this size on are kept; smaller ones decode faster than a person notices."""
@@ -40,7 +41,7 @@ def decode(
     which needs all of one size. What cannot be read stays black. Large results are kept in `cache`.
     Raises InvalidInput if sizes differ and none is asked for.
     """
-    path = cache_directory(cache) / f"decoded-{_key(pictures, size)}.npz"
+    path = (cache or cache_directory()) / f"decoded-{_key(pictures, size)}.npz"
     stored = read_arrays(path)
     if stored is not None and "images" in stored and len(stored["images"]) == len(pictures):
         return stored["images"], {}

@@ -1,11 +1,11 @@
 """A task from the short name that a study file or a command line gives."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 from chipfit.errors import InvalidInput
+from chipfit.files import named
 from chipfit.tasks.image_files import image_archive, image_folder
 from chipfit.tasks.rooms import Progress, rooms
 from chipfit.tasks.task import Task
@@ -44,17 +44,11 @@ def open_task(
         return image_archive(rest, size, seed=seed, limits=given, cache=cache)
     if given or size is not None or seed != 0:
         raise InvalidInput(f"task {spec}: a task of your own sets its size, seed and counts itself; leave them out")
-    return _user_task(spec, kind, rest)
+    return _user_task(spec)
 
 
-def _user_task(spec: str, module_name: str, name: str) -> Task:
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise InvalidInput(f"task {spec}: cannot import {module_name} ({error}); give {FORMS}") from error
-    found: object = getattr(module, name, None)
-    if found is None:
-        raise InvalidInput(f"task {spec}: module {module_name} has no {name}; name a task or a function that gives one")
+def _user_task(spec: str) -> Task:
+    found = named(spec, "task")
     # A class that would make a task has every name that a task has.
     if isinstance(found, type) or (callable(found) and not isinstance(found, Task)):
         found = cast(Callable[[], object], found)()

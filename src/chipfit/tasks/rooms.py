@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from chipfit.errors import InvalidInput
-from chipfit.tasks.cache import cache_directory, read_arrays, write_arrays
+from chipfit.files import cache_directory
+from chipfit.tasks.cache import read_arrays, write_arrays
 from chipfit.tasks.canvas import FIRST_PERSON, PERSON, Canvas, Dice, Place
 from chipfit.tasks.furniture import FURNISHINGS, LOOKALIKES, Drawer
 from chipfit.tasks.interior import Room, draw_room
@@ -91,7 +92,7 @@ def rooms(
         _check(seed, split, size)
         if count < 1:
             raise InvalidInput(f"rooms with {count} {split} images; ask for at least 1")
-        path = cache_directory(cache) / f"rooms-{seed}-{split}-{count}-{size}.npz"
+        path = (cache or cache_directory()) / f"rooms-{seed}-{split}-{count}-{size}.npz"
         images[split], labels[split] = _rendered(path, seed, split, count, size, progress)
     return ImageClassification(
         name="rooms", classes=CLASSES, images=images, labels=labels, source=f"rendered rooms, seed {seed}"

@@ -1,0 +1,83 @@
+"""What is handed over is what was promised: the same costs when read back, the same outputs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from chipfit.errors import InvalidInput, LimitImpossible
+from chipfit.nets.load import load
+from chipfit.nets.module import GraphModule
+from chipfit.run import export as room
+from chipfit.run.export import export, network_of
+from chipfit.run.launch import launch
+from chipfit.run.problem import prepare
+from chipfit.run.summary import Summary, summarise
+
+
+@pytest.fixture(scope="module")
+def done(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Summary:
+    directory = tmp_path_factory.mktemp("run")
+    list(launch(trained(search={"trials": 4}, limits={"accuracy_drop": 1.0, "latency": "90 %"}), directory))
+    return summarise(directory)
+
+
+@pytest.mark.parametrize("name", ["baseline", "V1", "V2"])
+def test_an_onnx_file_costs_and_computes_what_was_promised(done: Summary, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "model.onnx"
+    exported = export(done, name, "onnx", path)
+    assert exported.path == path
+    for cost, value in exported.costs.items():
+        assert value == pytest.approx(exported.promised[cost], rel=1e-9)
+    network = network_of(prepare(done.study), done, done.named(name))
+    images = np.random.default_rng(0).standard_normal((1, 3, 16, 16), np.float32)
+    with torch.no_grad():
+        wanted = GraphModule(network.graph, network.weights).eval()(torch.from_numpy(images)).numpy()
+        again = load(path)
+        read = GraphModule(again.graph, again.weights).eval()(torch.from_numpy(images)).numpy()
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (given,) = session.run(None, {session.get_inputs()[0].name: images})
+    np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(read, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_plain_pytorch_code_computes_the_same(done: Summary, tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    exported = export(done, "V2", "torch", folder)
+    assert exported.path == folder
+    assert {path.suffix for path in folder.iterdir()} >= {".py", ".safetensors"}
+
+
+def test_what_cannot_be_exported_is_refused(done: Summary, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="format 'tflite': known are onnx, torch"):
+        export(done, "V1", "tflite", tmp_path / "x")
+    with pytest.raises(InvalidInput, match="has no result 'V7'"):
+        export(done, "V7", "onnx", tmp_path / "x.onnx")
+    (done.directory / "weights" / "trial0000.safetensors").unlink()
+    with pytest.raises(InvalidInput, match=r"cannot read weights from .*trial0000\.safetensors"):
+        export(done, "0", "onnx", tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_failed_trial_has_nothing_to_export(tiny: Any, tmp_path: Path) -> None:
+    list(launch(tiny(accuracy="tiny_problem:fails_when_fused", variants={"V2": ["fuse"]}), tmp_path))
+    summary = summarise(tmp_path)
+    failed = next(trial for trial in summary.trials if trial.status == "failed")
+    with pytest.raises(
+        InvalidInput, match=rf"trial {failed.number} failed \(.*fused is not my taste.*\); choose another"
+    ):
+        export(summary, str(failed.number), "onnx", tmp_path / "x.onnx")
+
+
+def test_a_written_model_that_breaks_a_limit_is_not_passed_over(
+    done: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    larger = load("resnet8")
+    monkeypatch.setattr(room, "load", lambda path, **options: larger if str(path).endswith("x.onnx") else load(path))
+    with pytest.raises(
+        LimitImpossible, match=r"the written model has latency .*, above the limit .* please report this"
+    ):
+        export(done, "V2", "onnx", tmp_path / "x.onnx")
