@@ -90,7 +90,7 @@ def train(
     break. Raises `TrainingFailed` when the loss is not finite, `InvalidInput` for a checkpoint of another training.
     """
     where = resolve_device(device)
-    module.to(where, memory_format=torch.channels_last)
+    module.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = _State(module, recipe, seed)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint, where)
@@ -112,7 +112,7 @@ def evaluate(
 ) -> dict[str, float]:
     """The task's metrics of a module on one split, in evaluation mode."""
     where = resolve_device(device)
-    module.to(where, memory_format=torch.channels_last).eval()
+    module.to(where).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     outputs: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
     with torch.inference_mode():

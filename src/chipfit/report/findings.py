@@ -279,9 +279,11 @@ def trained_on(estimator: Provenance) -> str:
     """What an estimator rests on, with its error on networks that it never saw."""
     source, errors = estimator.source, estimator.network_errors
     day = f" on {source.date}" if source.date else ""
+    measured = f"{estimator.subgraphs:,} subgraphs {source.kind} with {source.tool} {source.version}{day}; "
+    if errors is None:
+        return measured + "not checked on whole networks: none was measured"
     return (
-        f"{estimator.subgraphs:,} subgraphs {source.kind} with {source.tool} {source.version}{day}; "
-        f"{plural(errors.count, 'whole unseen network')}: median {small_share(errors.median)}, "
+        f"{measured}{plural(errors.count, 'whole unseen network')}: median {small_share(errors.median)}, "
         f"worst {small_share(errors.largest)} off"
     )
 

@@ -16,7 +16,7 @@ from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.report.architecture import kind_of
 from chipfit.report.findings import COST_TITLES, Line, sources, trained_on
 from chipfit.report.findings import comparison as compared
-from chipfit.report.words import amount, count, latency, listed, plain, plural, share
+from chipfit.report.words import amount, count, latency, listed, plain, plural, share, small_share
 
 if TYPE_CHECKING:
     from chipfit.estimate.estimator import Estimator, LayerCost, Provenance, Unsupported
@@ -115,6 +115,21 @@ def estimate(model: str, graph: Graph, estimator: Estimator, per_layer: bool = F
             )
         )
     return Group(*parts)
+
+
+def estimator(fitted: Estimator) -> Group:
+    """How far an estimator is off on what it was not trained on, by kind of subgraph and on whole networks."""
+    table = _table("held out", "count", "median", "99 % below", "largest", "rank correlation", "within spread")
+    found = [*fitted.provenance.subgraph_errors.items()]
+    if fitted.provenance.network_errors is not None:
+        found.append(("whole networks", fitted.provenance.network_errors))
+    for kind, errors in found:
+        table.add_row(
+            plain(kind), str(errors.count), small_share(errors.median), small_share(errors.p99),
+            small_share(errors.largest), f"{errors.spearman:.5f}", share(errors.coverage, 0),
+        )  # fmt: skip
+    title = Text(f"Estimator of {_chip(fitted.target, fitted.precision_name)}", style="bold")
+    return Group(title, table, _remark([f"trained on {trained_on(fitted.provenance)}"]))
 
 
 def _chip(target: Target, precision: str) -> str:
