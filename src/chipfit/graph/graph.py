@@ -174,7 +174,7 @@ class Graph:
         selected = [self._changed(node, change) if isinstance(node.op, Select) else node for node in self.nodes]
         nodes, outputs = _resolved(selected, self.outputs)
         inputs = map_choices(self.inputs, change)
-        return Graph(inputs, tuple([self._changed(node, change) for node in nodes]), outputs, left)
+        return _valid(inputs, tuple([self._changed(node, change) for node in nodes]), outputs, left)
 
     def along(self, codes: NDArray[np.int64]) -> Graph:
         """The same graph with the n `codes` (n, d) as options of one decision, `CANDIDATE`.
@@ -187,7 +187,7 @@ class Graph:
         change = _remembering(lambda choice: along(choice, columns))
         nodes = tuple([self._changed(node, change) for node in self.nodes])
         options = tuple(range(len(codes)))
-        return Graph(map_choices(self.inputs, change), nodes, self.outputs, (Decision(CANDIDATE, options),))
+        return _valid(map_choices(self.inputs, change), nodes, self.outputs, (Decision(CANDIDATE, options),))
 
     def _changed(self, node: Node, change: Callable[[Choice], Value]) -> Node:
         """A node with every choice in it changed."""
@@ -208,6 +208,17 @@ class Graph:
         """A hash that is equal for equal graphs, on every machine."""
         text = repr((self.inputs, self.nodes, self.outputs, self.decisions))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _valid(
+    inputs: tuple[Input, ...], nodes: tuple[Node, ...], outputs: tuple[str, ...], decisions: tuple[Decision, ...]
+) -> Graph:
+    """A graph made from a valid one, which therefore need not be checked again: closing is done per candidate."""
+    graph = object.__new__(Graph)
+    graph.__dict__.update(inputs=inputs, nodes=nodes, outputs=outputs, decisions=decisions)
+    if not decisions:
+        graph.__dict__["_choices"] = {}
+    return graph
 
 
 def _remembering(change: Callable[[Choice], Value]) -> Callable[[Choice], Value]:

@@ -162,8 +162,8 @@ class _Cutter:
                 hosts.append(Edge(row.node.key, condition))
                 left = both(left, negate(condition))
                 self._join(row, node, follower, condition)
-        self.kinds[node.key] = workload_kind(node, self.graph.input_shapes(node))
         if not never(left):
+            self.kinds[node.key] = workload_kind(node, self.graph.input_shapes(node))
             row = _Row(node, order, left, [(node.key, left)])
             if isinstance(node.op, Activation):
                 row.activation = activation_level(node.op)
