@@ -7,12 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from chipfit.cli.options import Json, Precision, Shape, TargetName, input_shape, overrides
 from chipfit.cli.output import cost_figures, figure, people, print_json, progress
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for programs.")]
-TargetName = Annotated[str, typer.Option("--target", "-t", help="A chip that chipfit knows, or a TOML file.")]
-Precision = Annotated[str | None, typer.Option(help="A precision of the target, such as int8 (default: its own).")]
-Shape = Annotated[str | None, typer.Option(help="Input shape for module:function models, such as 1,3,96,96.")]
 
 
 def targets(json: Json = False) -> None:
@@ -25,21 +21,6 @@ def targets(json: Json = False) -> None:
         print_json({"targets": [target.model_dump(mode="json") for target in known]})
     else:
         people().print(tables.targets(known))
-
-
-def input_shape(text: str | None) -> tuple[int, ...] | None:
-    """A shape from "1,3,96,96". Raises `InvalidInput` for anything else."""
-    from chipfit.errors import InvalidInput
-
-    if text is None:
-        return None
-    try:
-        shape = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise InvalidInput(f"input shape {text!r}: write whole numbers like 1,3,96,96")
-    return shape
 
 
 def estimate(
@@ -124,7 +105,6 @@ def space(
     json: Json = False,
 ) -> None:
     """Before a search: the decisions, the size of the space, what its networks cost, which limits can be met."""
-    from chipfit.cli.runs import overrides
     from chipfit.errors import InvalidInput
     from chipfit.report import tables
     from chipfit.run.problem import prepare

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chipfit.cli.inspect import Json, Precision
+from chipfit.cli.options import Json, Precision
 from chipfit.cli.output import people, print_json, progress
 
 

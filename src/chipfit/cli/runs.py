@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chipfit.cli.inspect import Json
+from chipfit.cli.options import Json, overrides
 from chipfit.cli.output import bar, figure, notices, people, print_json, progress
 
 if TYPE_CHECKING:
@@ -18,36 +18,6 @@ if TYPE_CHECKING:
     from chipfit.run.stages import Event
     from chipfit.run.study import Study
     from chipfit.run.summary import Summary
-
-
-def overrides(limits: Sequence[str], options: Mapping[str, Any], settings: Sequence[str] = ()) -> dict[str, Any]:
-    """Study keys from command-line options; those that are None were not given. Raises `InvalidInput`."""
-    from chipfit.errors import InvalidInput
-
-    changes = {key: value for key, value in options.items() if value is not None}
-    for text in limits:
-        name, equals, bound = text.partition("=")
-        if not equals:
-            raise InvalidInput(f"--limit {text!r}: write COST=BOUND, such as latency=2ms")
-        changes[f"limits.{name.strip()}"] = float(bound) if name.startswith("accuracy") else bound.strip()
-    for text in settings:
-        changes |= _setting(text)
-    return changes
-
-
-def _setting(text: str) -> dict[str, Any]:
-    """One --set KEY=VALUE; the value is read as TOML, and as plain text where it is none."""
-    import tomllib
-
-    from chipfit.errors import InvalidInput
-
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise InvalidInput(f"--set {text!r}: write KEY=VALUE, such as search.trials=4")
-    try:
-        return {key.strip(): tomllib.loads(f"value = {value}")["value"]}
-    except tomllib.TOMLDecodeError:
-        return {key.strip(): value.strip()}
 
 
 def search(
