@@ -573,9 +573,19 @@ def test_settings_that_no_node_has_are_opaque(nodes: list, weights: dict) -> Non
     assert not net.weights
 
 
-def test_an_unknown_operator_of_unknown_shape_is_named() -> None:
-    model = model_of([node("NonZero", "x", "i", name="post.3"), node("Cast", "i", to=1)], IMAGE)
-    with pytest.raises(InvalidInput, match=r"'post.3': the operator 'NonZero' is unknown and so is the shape"):
+def test_an_operator_whose_size_is_known_only_when_it_runs_is_kept_and_says_so() -> None:
+    net = import_onnx(model_of([node("NonZero", "x", "i", name="post.3"), node("Cast", "i", to=1)], IMAGE))
+    found = net.graph.by_key["post.3"].op
+    assert isinstance(found, Opaque)
+    assert found.operator == "NonZero (gives a size that is known only when it runs)"
+    assert found.size == (4, 1)
+
+
+def test_an_unknown_operator_of_unknown_rank_is_named() -> None:
+    model = model_of([node("Strange", "x", "i", name="post.3", domain="odd.domain"), node("Relu", "i")], IMAGE)
+    with pytest.raises(
+        InvalidInput, match=r"'post.3': the operator 'odd.domain.Strange' is unknown and so is the shape"
+    ):
         import_onnx(model)
 
 

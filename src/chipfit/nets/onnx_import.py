@@ -228,7 +228,7 @@ class _Importer:
         if any(isinstance(value, Computed) for value in inputs):
             return False
         if proto.op_type in GROWING:
-            shape = self._inferred(proto, inputs).get(proto.output[0])
+            shape = _all_known(self._inferred(proto, inputs).get(proto.output[0]))
             if shape is None or math.prod(shape) > LARGEST_FOLDED:
                 return False
         feeds = {name: value for name, value in zip(proto.input, inputs, strict=True) if name}
@@ -247,24 +247,26 @@ class _Importer:
         proto = node.proto
         reads = [value.key for value in call.inputs if isinstance(value, Computed)]
         operator = f"{proto.domain}.{proto.op_type}" if proto.domain not in DEFAULT_DOMAINS else proto.op_type
-        shapes = self._inferred(proto, call.inputs)
+        inferred = self._inferred(proto, call.inputs)
         for index, name in enumerate(proto.output):
             if not name or not self.readers[name]:
                 continue
-            shape = shapes.get(name)
-            if shape is None:
+            sizes = inferred.get(name)
+            if sizes is None:
                 raise InvalidInput(
                     f"{self.where}: node {node.key!r}: the operator {operator!r} is unknown and so is the shape of "
                     "what it gives; cut the network before it, or store the shape with onnx.shape_inference"
                 )
+            shape = tuple(1 if size is None else size for size in sizes)
+            named = operator if None not in sizes else f"{operator} (gives a size that is known only when it runs)"
             key = node.key if index == 0 else f"{node.key}.{index}"
-            self.tensors[name] = Computed(self.draft.add(key, Opaque(operator, shape), reads))
+            self.tensors[name] = Computed(self.draft.add(key, Opaque(named, shape), reads))
 
-    def _inferred(self, proto: NodeProto, inputs: Sequence[Computed | Array | None]) -> dict[str, tuple[int, ...]]:
-        """Shapes of a node's outputs, from ONNX's own rule for it or from what the file says."""
+    def _inferred(self, proto: NodeProto, inputs: Sequence[Computed | Array | None]) -> dict[str, Sizes]:
+        """Sizes of a node's outputs, from ONNX's own rule for it or from what the file says; None where open."""
         stored = {item.name: _shape_of(item) for item in (*self.proto.graph.value_info, *self.proto.graph.output)}
-        known = {name: _batch_of_one(shape) for name, shape in stored.items() if shape is not None}
-        found = {name: shape for name, shape in known.items() if shape is not None and name in proto.output}
+        known = {name: sizes for name, sizes in stored.items() if sizes is not None and name in proto.output}
+        found = {name: _batch_of_one(sizes) or sizes for name, sizes in known.items()}
         domain = "" if proto.domain in DEFAULT_DOMAINS else proto.domain
         if not onnx.defs.has(proto.op_type, domain):
             return found
@@ -289,8 +291,9 @@ class _Importer:
             )
         except INFERENCE_ERRORS:
             return found
-        shapes = {name: _dimensions(item) for name, item in inferred.items()}
-        return found | {name: shape for name, sizes in shapes.items() if (shape := _all_known(sizes)) is not None}
+        ruled = {name: sizes for name, item in inferred.items() if (sizes := _dimensions(item)) is not None}
+        closed = {name for name, sizes in found.items() if None not in sizes}
+        return found | {name: sizes for name, sizes in ruled.items() if None not in sizes or name not in closed}
 
 
 def _key(proto: NodeProto, index: int, taken: set[str]) -> str:
