@@ -1,5 +1,6 @@
 """What is handed over is what was promised: the same costs when read back, the same outputs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ def test_plain_pytorch_code_computes_the_same(done: Summary, tmp_path: Path) -> 
     exported = export(done, "V2", "torch", folder)
     assert exported.path == folder
     assert {path.suffix for path in folder.iterdir()} >= {".py", ".safetensors"}
+    for cost, value in exported.costs.items():
+        assert value == pytest.approx(exported.promised[cost], rel=1e-9)
+    images = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 16, 16), np.float32))
+    network = network_of(prepare(done.study), done, done.named("V2"))
+    source = (folder / "model.py").read_text()
+    assert "chipfit" not in re.sub('""".*?"""', "", source, flags=re.DOTALL)
+    space: dict[str, Any] = {"__file__": str(folder / "model.py"), "__name__": "plain"}
+    exec(compile(source, "model.py", "exec"), space)
+    with torch.no_grad():
+        wanted = GraphModule(network.graph, network.weights).eval()(images)
+        torch.testing.assert_close(space["load"]()(images), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_exported_is_refused(done: Summary, tmp_path: Path) -> None:

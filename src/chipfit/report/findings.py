@@ -253,7 +253,7 @@ def sources(summary: Summary, estimator: Provenance | None = None) -> list[str]:
         for row in summary.rows
         if row.trial is not None and row.trial.costs.get("latency") and "latency_spread" in row.trial.costs
     ]
-    spread = f", spread (one standard deviation) up to ± {small_share(max(spreads))}" if spreads else ""
+    spread = f", spread (one standard deviation) {small_share(max(spreads))}" if spreads else ""
     if study.accuracy is not None:
         accuracy = f"accuracy: as returned by {study.accuracy}"
     else:

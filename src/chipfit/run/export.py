@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chipfit.errors import InvalidInput, LimitImpossible
 from chipfit.graph.graph import Graph
@@ -37,7 +39,7 @@ def network_of(problem: Problem, summary: Summary, trial: Trial) -> Network:
 def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
     """Writes a trial (a number, "baseline" or a variant) as an ONNX file or a folder with plain PyTorch code.
 
-    An ONNX file is read back, cut and estimated anew, and the limits of the study are checked on it.
+    What was written is read back, cut and estimated anew, and the limits of the study are checked on it.
     Raises `InvalidInput` for an unknown format or trial, `LimitImpossible` when the written model breaks a limit that
     the result had promised to hold.
     """
@@ -54,8 +56,7 @@ def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
     else:
         from chipfit.nets.torch_export import export_torch
 
-        export_torch(network, path)
-        written = network.graph
+        written = load(_plain_module(export_torch(network, path)), input_shape=network.graph.inputs[0].shape).graph
     costs = _costs(problem, written)
     for cost, limit in problem.limits.items():
         if costs[cost] > limit * (1 + ROUNDING) and trial.costs[cost] <= limit * (1 + ROUNDING):
@@ -64,6 +65,16 @@ def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
                 f"{amount(cost, limit)} that trial {trial.number} holds; please report this"
             )
     return Exported(path, costs, trial.costs)
+
+
+def _plain_module(path: Path) -> Any:
+    """The PyTorch module that an exported `model.py` gives, as its user would load it."""
+    spec = importlib.util.spec_from_file_location("exported_model", path)
+    if spec is None or spec.loader is None:
+        raise InvalidInput(f"{path} cannot be imported; give a folder that Python can read")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.load()
 
 
 def _costs(problem: Problem, graph: Graph) -> dict[str, float]:
