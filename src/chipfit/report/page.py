@@ -28,6 +28,7 @@ from chipfit.report.findings import (
 )
 from chipfit.report.pictures import front, front_points
 from chipfit.report.words import amount, duration, listed, plain, small_share
+from chipfit.run.export import inherited
 
 if TYPE_CHECKING:
     from chipfit.run.journal import Trial
@@ -133,7 +134,20 @@ def _networks(summary: Summary, problem: Problem) -> dict[str, Any]:
         "decisions": decision_rows(problem.space.decisions, codes) if len(codes) > 1 else list[Row](),
         "undecided": len(problem.space.decisions) - sum(any(code[i] for code in codes) for i in range(len(zero))),
         "unsupported": problem.estimator.unsupported(graphs[0]),
+        "inherited": _inherited(summary, problem),
     }
+
+
+def _inherited(summary: Summary, problem: Problem) -> list[str]:
+    """What the weights of each network that was found started from, a sentence each."""
+    sentences: list[str] = []
+    for row in summary.rows:
+        if row.trial is None or row.name == "baseline":
+            continue
+        if counts := inherited(problem, summary, row.trial):
+            parts = [f"{number} {label}" for label, number in sorted(counts.items())]
+            sentences.append(f"{row.name} started from the baseline's weights: {', '.join(parts)}.")
+    return sentences
 
 
 def _shown(summary: Summary, codes: Sequence[tuple[int, ...]]) -> int:

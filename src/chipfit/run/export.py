@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from chipfit.errors import InvalidInput, LimitImpossible
 from chipfit.graph.graph import Graph
+from chipfit.nets.inherit import inherit
 from chipfit.nets.load import load
 from chipfit.nets.network import Network, load_weights
 from chipfit.run.journal import Journal, Trial
@@ -34,6 +38,22 @@ def network_of(problem: Problem, summary: Summary, trial: Trial) -> Network:
         raise InvalidInput(f"trial {trial.number} failed ({trial.why}); choose another")
     path = summary.directory / "weights" / Journal.weights_name(trial.number)
     return Network(f"{summary.study.name}-{trial.number}", problem.space.close(trial.code), load_weights(path))
+
+
+def inherited(problem: Problem, summary: Summary, trial: Trial) -> Mapping[str, int]:
+    """How many operators of a trial started with weights of the baseline, by label: exact, approximate, reinitialised.
+
+    Empty where the baseline's weights are not there.
+    """
+    numbers = summary.members["baseline"]["baseline"]
+    path = summary.directory / "weights" / Journal.weights_name(numbers[0]) if numbers else None
+    if path is None or not path.is_file():
+        return {}
+    baseline = problem.space.close((0,) * len(problem.space.decisions))
+    given = Network(summary.study.model, baseline, load_weights(path))
+    found = inherit(given, problem.space, trial.code, np.random.default_rng(0))
+    weighted = {name.rpartition(".")[0] for name in found.weights}
+    return dict(Counter(label for key, label in found.labels.items() if key in weighted))
 
 
 def export(summary: Summary, name: str, format: str, path: Path) -> Exported:

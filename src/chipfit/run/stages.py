@@ -16,7 +16,8 @@ from typing import Protocol
 
 import numpy as np
 
-from chipfit.errors import InvalidInput, JournalMismatch, TrainingFailed
+from chipfit.errors import InvalidInput, JournalMismatch, TrainingFailed, UnsupportedOperator
+from chipfit.graph.ops import Opaque
 from chipfit.nets.network import save_weights
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem
@@ -276,6 +277,12 @@ def meets_limits(problem: Problem, trial: Trial, judge: Trial) -> bool:
 def check_fits(problem: Problem, outputs: int, channels: int) -> None:
     """Raises `InvalidInput` when a model does not fit a task with this many outputs and input channels."""
     graph = problem.space
+    for node in graph.nodes:
+        if isinstance(node.op, Opaque):
+            raise UnsupportedOperator(
+                f"{problem.study.model}: node {node.key!r} ({node.op.operator}) is unknown to chipfit and cannot be "
+                "trained; replace it in the model (chipfit estimate works with it, and leaves it out)"
+            )
     given = graph.shapes[graph.outputs[0]]
     if len(given) != 2 or given[1] != outputs:
         raise InvalidInput(
