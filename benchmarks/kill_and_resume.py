@@ -61,17 +61,17 @@ def main() -> int:
 
 def compare(command: list[str], directory: Path, kills: int, dice: random.Random) -> int:
     begin = time.monotonic()
-    first_trial = finish(command, directory / "whole")
+    first_epoch = finish(command, directory / "whole")
     whole_s = time.monotonic() - begin
     wanted = contents(directory / "whole")
-    print(f"uninterrupted: {len(wanted['trials'])} trials in {whole_s:.1f} s, the first after {first_trial:.1f} s")
+    print(f"uninterrupted: {len(wanted['trials'])} trials in {whole_s:.1f} s, the first epoch after {first_epoch:.1f} s")
 
     killed, round_number, differences, survivors = 0, 0, [], 0
     while killed < kills or round_number == 0:
         round_number += 1
         out = directory / f"broken{round_number}"
         while killed < kills:
-            moment = dice.uniform(0.2, 1.0) * first_trial + dice.uniform(0.0, 1.6) * (whole_s - first_trial) / kills
+            moment = dice.uniform(0.5, 1.2) * first_epoch + dice.uniform(0.0, 1.6) * (whole_s - first_epoch) / kills
             ended, alive = kill_after(command, out, moment)
             if ended:
                 break
@@ -92,13 +92,13 @@ def compare(command: list[str], directory: Path, kills: int, dice: random.Random
 
 
 def finish(command: list[str], out: Path) -> float:
-    """Runs to the end; seconds until the first weights were there."""
+    """Runs to the end; seconds until the first epoch was finished: what comes back after a kill."""
     begin, first = time.monotonic(), 0.0
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=said)
         while process.poll() is None:
             time.sleep(0.02)
-            if not first and any(out.glob("weights/*.safetensors")):
+            if not first and any(out.glob("checkpoints/*.safetensors")):
                 first = time.monotonic() - begin
         if process.returncode != 0:
             said.seek(0)
