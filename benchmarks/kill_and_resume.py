@@ -64,14 +64,17 @@ def compare(command: list[str], directory: Path, kills: int, dice: random.Random
     first_epoch = finish(command, directory / "whole")
     whole_s = time.monotonic() - begin
     wanted = contents(directory / "whole")
-    print(f"uninterrupted: {len(wanted['trials'])} trials in {whole_s:.1f} s, the first epoch after {first_epoch:.1f} s")
+    print(
+        f"uninterrupted: {len(wanted['trials'])} trials in {whole_s:.1f} s, the first epoch after {first_epoch:.1f} s"
+    )
 
     killed, round_number, differences, survivors = 0, 0, [], 0
     while killed < kills or round_number == 0:
         round_number += 1
         out = directory / f"broken{round_number}"
         while killed < kills:
-            moment = dice.uniform(0.5, 1.2) * first_epoch + dice.uniform(0.0, 1.6) * (whole_s - first_epoch) / kills
+            rest_s = whole_s - first_epoch
+            moment = dice.uniform(0.5, 1.2) * first_epoch + dice.uniform(0.0, 1.6) * rest_s / kills
             ended, alive = kill_after(command, out, moment)
             if ended:
                 break

@@ -142,30 +142,54 @@ class _Run:
         return max(wanted) - self.problem.study.search.slack
 
     def _finals(self, zero: Code, wanted: float) -> Iterator[Event]:
-        """Trains finalists in rounds, from each variant the next one while none of its own has met the limits."""
+        """Trains finalists in rounds: from each variant the next one that would be better than what it holds.
+
+        A variant holds the best of all fully trained networks that its decisions can make, whoever asked for them.
+        """
         study = self.problem.study
         queues = {variant: self._finalists(variant, wanted) for variant in study.rows}
-        pareto = "accuracy" in study.search.objectives
+        own: dict[str, list[Trial]] = {variant: [] for variant in queues}
         yield Stage("final", "", 1 + sum(len(queue) for queue in queues.values()))
         (judge,) = yield from self._evaluate("final", [zero])
         self.journal.belong("baseline", "final", [judge.number])
-        finished: dict[str, list[Trial]] = {variant: [] for variant in queues}
+        finished: list[Trial] = []
         while True:
-            open_variants = {
-                variant: queue.pop(0)
-                for variant, queue in queues.items()
-                if queue
-                and (pareto or not any(meets_limits(self.problem, trial, judge) for trial in finished[variant]))
-            }
-            if not open_variants:
+            asked: dict[str, Code] = {}
+            for variant, queue in queues.items():
+                held = self._held(variant, finished, judge)
+                if "accuracy" not in study.search.objectives and held is not None:
+                    queue[:] = [code for code in queue if self._cost(code) < self._cost(held.code)]
+                if queue:
+                    asked[variant] = queue.pop(0)
+            if not asked:
                 break
-            trials = yield from self._evaluate("final", list(open_variants.values()))
-            for variant, trial in zip(open_variants, trials, strict=True):
-                finished[variant].append(trial)
-        for variant, trials in finished.items():
+            trials = yield from self._evaluate("final", list(asked.values()))
+            finished += trials
+            for variant, trial in zip(asked, trials, strict=True):
+                own[variant].append(trial)
+        for variant, trials in own.items():
             self.journal.belong(variant, "final", [trial.number for trial in trials])
-            chosen = [trial.number for trial in trials if meets_limits(self.problem, trial, judge)]
-            self.journal.belong(variant, "chosen", chosen[:1])
+            held = self._held(variant, finished, judge)
+            self.journal.belong(variant, "chosen", [held.number] if held is not None else [])
+
+    def _held(self, variant: str, finished: Sequence[Trial], judge: Trial) -> Trial | None:
+        """The cheapest network within all limits that the decisions of a variant can make."""
+        open_to_it = set(self.problem.decisions_of(self.problem.study.rows[variant]))
+        within = [
+            trial
+            for trial in finished
+            if meets_limits(self.problem, trial, judge)
+            and all(index in open_to_it for index, option in enumerate(trial.code) if option)
+        ]
+        return min(within, key=lambda trial: (self._cost(trial.code), trial.number), default=None)
+
+    def _cost(self, code: Code) -> float:
+        """What the search minimises first, of one network."""
+        return float(self.problem.costs(np.asarray([code], np.int64))[self._objective][0])
+
+    @property
+    def _objective(self) -> str:
+        return next(name for name in self.problem.study.search.objectives if name != "accuracy")
 
     def _finalists(self, variant: str, wanted: float) -> list[Code]:
         """Codes to train in full: of those within the limits in the search, from the best cost to the most accurate."""
@@ -180,7 +204,7 @@ class _Run:
             return []
         codes = np.asarray([trial.code for trial in trials], np.int64)
         costs = self.problem.costs(codes)
-        first = next(name for name in self.problem.study.search.objectives if name != "accuracy")
+        first = self._objective
         values = np.stack([costs[first], [-self._accuracy(trial) for trial in trials]], axis=1)
         front = np.flatnonzero(front_mask(values) & (violation(costs, self.problem.limits) == 0))
         front = front[np.argsort(costs[first][front], kind="stable")]
