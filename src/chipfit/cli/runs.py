@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chipfit.run.journal import Trial
     from chipfit.run.stages import Event
     from chipfit.run.study import Study
-    from chipfit.run.summary import Summary
+    from chipfit.run.summary import Row, Summary
 
 
 def search(
@@ -31,7 +31,10 @@ def search(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any key of the study: KEY=VALUE.")] = None,
     json: Json = False,
 ) -> None:
-    """The main job: find faster or smaller networks within the limits. The same command again resumes it."""
+    """The main job: find faster or smaller networks within the limits. The same command again resumes it.
+
+    Exit status 1 says that no network was found that holds all limits.
+    """
     from chipfit.report.findings import winner
     from chipfit.run.launch import launch
     from chipfit.run.study import load_study
@@ -48,16 +51,23 @@ def search(
         notices().print(f"chipfit: interrupted; {directory} is safe, the same command goes on from there", style="bold")
         sys.exit(130)
     summary = summarise(directory)
+    best = winner(summary)
     if json:
         print_json(as_json(summary))
-        return
-    _show(summary)
-    best = winner(summary)
+    else:
+        _show(summary)
+        _what_next(summary, best, time.monotonic() - begin)
+    if best is None:
+        raise typer.Exit(1)
+
+
+def _what_next(summary: Summary, best: Row | None, seconds: float) -> None:
+    """What the run took, and the command that hands over its result."""
     name = best.name.split()[0] if best is not None else "baseline"
     people().print(
         f"  {len(summary.trials)} trainings, {summary.seconds / 60:.1f} worker minutes "
-        f"({(time.monotonic() - begin) / 60:.1f} minutes now)\n"
-        f"  next:   chipfit export {directory} --trial {name} --format onnx",
+        f"({seconds / 60:.1f} minutes now)\n"
+        f"  next:   chipfit export {summary.directory} --trial {name} --format onnx",
         highlight=False,
     )
 
