@@ -103,7 +103,7 @@ def finish(command: list[str], out: Path) -> float:
             time.sleep(0.02)
             if not first and any(out.glob("checkpoints/*.safetensors")):
                 first = time.monotonic() - begin
-        if process.returncode != 0:
+        if process.returncode not in (0, 1):  # 1: nothing was found within the limits, which is a result
             said.seek(0)
             raise SystemExit(f"the search ended with {process.returncode}: {said.read().decode()[-2000:]}")
     return first
