@@ -19,9 +19,7 @@ def test_the_tests_run_against_this_checkout() -> None:
 
 def test_no_source_file_is_too_long() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
-    too_long = {
-        str(path.relative_to(PACKAGE)): lines for path, lines in lengths.items() if lines > LONGEST_FILE_LINES
-    }
+    too_long = {str(path.relative_to(PACKAGE)): lines for path, lines in lengths.items() if lines > LONGEST_FILE_LINES}
     assert lengths
     assert not too_long
 
