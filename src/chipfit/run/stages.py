@@ -192,7 +192,10 @@ class _Run:
         return next(name for name in self.problem.study.search.objectives if name != "accuracy")
 
     def _finalists(self, variant: str, wanted: float) -> list[Code]:
-        """Codes to train in full: of those within the limits in the search, from the best cost to the most accurate."""
+        """Codes to train in full, the cheapest first: of the front of cost and accuracy after the search's training,
+        evenly from end to end. Where accuracy is a limit only, the most accurate of the rest fill up a short front, and
+        what costs no less than the baseline is left out.
+        """
         numbers = set(self.journal.members(variant, "search"))
         searched = {trial.number: trial for trial in self.searched.values() if trial.number in numbers}.values()
         trials = [
@@ -206,10 +209,18 @@ class _Run:
         costs = self.problem.costs(codes)
         first = self._objective
         values = np.stack([costs[first], [-self._accuracy(trial) for trial in trials]], axis=1)
-        front = np.flatnonzero(front_mask(values) & (violation(costs, self.problem.limits) == 0))
+        allowed = violation(costs, self.problem.limits) == 0
+        whole_front = "accuracy" in self.problem.study.search.objectives
+        if not whole_front:
+            allowed &= costs[first] < self.problem.baseline[first]
+        front = np.flatnonzero(front_mask(values) & allowed)
         front = front[np.argsort(costs[first][front], kind="stable")]
-        picks = np.unique(np.linspace(0, len(front) - 1, min(self.problem.study.search.finalists, len(front))).round())
-        return [trials[front[int(pick)]].code for pick in picks]
+        count = self.problem.study.search.finalists
+        picks = front[np.unique(np.linspace(0, len(front) - 1, min(count, len(front))).round().astype(int))].tolist()
+        rest = [index for index in np.argsort(values[:, 1], kind="stable").tolist() if allowed[index]]
+        if not whole_front:
+            picks += [index for index in rest if index not in picks][: count - len(picks)]
+        return [trials[index].code for index in sorted(picks, key=lambda index: costs[first][index])]
 
     def _evaluate(self, stage: str, codes: Sequence[Code]) -> Generator[Event, None, list[Trial]]:
         """Trials of codes in the given order, from the journal where they are known; yields each as it is there."""
