@@ -38,11 +38,12 @@ def liveness(graph: Graph, subgraphs: Sequence[Subgraph]) -> tuple[Step, ...]:
     """
     sizes = {item.key: product(item.shape) for item in graph.inputs}
     sizes |= {item.name: item.workload.out_elements for item in subgraphs}
-    needed: dict[str, Value] = {item.name: item.gives_output for item in subgraphs}
-    given = producers(graph)
+    needed: dict[str, Value] = {item.name: item.gives_output for item in subgraphs if not never(item.gives_output)}
     inputs = {item.key for item in graph.inputs}
-    for edge in (edge for key in graph.outputs for edge in given[key] if edge.source in inputs):
-        needed[edge.source] = either(needed.get(edge.source, False), edge.condition)
+    if any(key not in sizes or key in inputs for key in graph.outputs):
+        given = producers(graph)
+        for edge in (edge for key in graph.outputs for edge in given[key] if edge.source in inputs):
+            needed[edge.source] = either(needed.get(edge.source, False), edge.condition)
     steps: list[Step] = []
     for subgraph in reversed(subgraphs):
         for edge in subgraph.reads:
