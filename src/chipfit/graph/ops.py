@@ -62,20 +62,22 @@ class Conv2d(Op):
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         need(self, inputs, 1, 4)
-        batch, channels, height, width = inputs[0]
-        top, left, bottom, right = self.padding
-        out_height = window(height, self.kernel[0], self.stride[0], top + bottom, self.dilation[0])
-        out_width = window(width, self.kernel[1], self.stride[1], left + right, self.dilation[1])
-        for total in (channels, self.out):
+        out_height, out_width = self._size(inputs[0])
+        for total in (inputs[0][1], self.out):
             if not always(equal(total % self.groups, 0)):
                 raise InvalidGraph(f"{self.groups} groups do not divide {total} channels")
         if not always(maximum(out_height, 1) == out_height) or not always(maximum(out_width, 1) == out_width):
-            raise InvalidGraph(f"a {self.kernel} kernel does not fit into {height}x{width}")
-        return batch, self.out, out_height, out_width
+            raise InvalidGraph(f"a {self.kernel} kernel does not fit into {inputs[0][2]}x{inputs[0][3]}")
+        return inputs[0][0], self.out, out_height, out_width
+
+    def _size(self, image: Shape) -> tuple[Value, Value]:
+        top, left, bottom, right = self.padding
+        height = window(image[2], self.kernel[0], self.stride[0], top + bottom, self.dilation[0])
+        return height, window(image[3], self.kernel[1], self.stride[1], left + right, self.dilation[1])
 
     def macs(self, inputs: Sequence[Shape]) -> Value:
-        _, out, height, width = self.shape(inputs)
-        return height * width * out * (inputs[0][1] // self.groups) * self.kernel[0] * self.kernel[1]
+        height, width = self._size(inputs[0])
+        return height * width * self.out * (inputs[0][1] // self.groups) * self.kernel[0] * self.kernel[1]
 
     def weights(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         weights: dict[str, Shape] = {"weight": (self.out, inputs[0][1] // self.groups, *self.kernel)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.graph import Graph, Node
-from chipfit.graph.ops import BatchNorm
+from chipfit.graph.ops import BatchNorm, Op
 from chipfit.graph.shapes import product
 from chipfit.graph.tables import TableSum
 from chipfit.graph.values import Choice, Value, where
@@ -42,6 +42,8 @@ def _parameters(graph: Graph) -> list[Value]:
 
 def _weights(graph: Graph, node: Node) -> Value:
     total: Value = 0
+    if type(node.op).weights is Op.weights:
+        return total
     for name, shape in node.op.weights(graph.input_shapes(node)).items():
         if not (isinstance(node.op, BatchNorm) and name in _STATISTICS):
             total = total + product(shape)
