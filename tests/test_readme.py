@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chipfit.nets.onnx_export import export_onnx
+from chipfit.nets.onnx.exporter import export_onnx
 from chipfit.nets.zoo import from_zoo
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ import pytest
 
 import chipfit as chipfit_package
 from chipfit.cli.main import main
-from chipfit.nets.onnx_export import export_onnx
+from chipfit.nets.onnx.exporter import export_onnx
 from chipfit.nets.zoo import from_zoo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

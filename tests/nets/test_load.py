@@ -10,7 +10,7 @@ from torch import nn
 from chipfit.errors import InvalidInput
 from chipfit.graph.ops import Linear
 from chipfit.nets.load import load
-from chipfit.nets.onnx_export import export_onnx
+from chipfit.nets.onnx.exporter import export_onnx
 from chipfit.nets.zoo import from_zoo
 
 SOURCE = """

@@ -64,7 +64,7 @@ def _by_name(text: str, input_shape: Any, seed: int, classes: int | None) -> Net
     if suffix == ".onnx":
         if not path.is_file():
             raise InvalidInput(f"{text}: there is no such file{_similar_files(path)}")
-        from chipfit.nets.onnx_import import import_onnx
+        from chipfit.nets.onnx.importer import import_onnx
 
         return import_onnx(path, input_shape=input_shape)
     if suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".safetensors"):
@@ -122,7 +122,7 @@ def _is_module(item: object) -> bool:
 def _from_object(model: Any, name: str, input_shape: Any, text: str) -> Network:
     where = f"{text}: " if text else ""
     if _is_module(model):
-        from chipfit.nets.from_torch import import_torch
+        from chipfit.nets.pytorch.importer import import_torch
 
         example = getattr(model, "example_input", None) if input_shape is None else input_shape
         if example is None:
@@ -134,7 +134,7 @@ def _from_object(model: Any, name: str, input_shape: Any, text: str) -> Network:
     from onnx import ModelProto
 
     if isinstance(model, ModelProto):
-        from chipfit.nets.onnx_import import import_onnx
+        from chipfit.nets.onnx.importer import import_onnx
 
         return import_onnx(model, input_shape=input_shape)
     raise InvalidInput(f"{where}a {type(model).__name__} is no network; give {FORMS}")

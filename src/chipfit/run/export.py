@@ -69,12 +69,12 @@ def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
     problem = prepare(summary.study)
     network = network_of(problem, summary, trial)
     if format == "onnx":
-        from chipfit.nets.onnx_export import export_onnx
+        from chipfit.nets.onnx.exporter import export_onnx
 
         export_onnx(network, path)
         written = load(path).graph
     else:
-        from chipfit.nets.torch_export import export_torch
+        from chipfit.nets.pytorch.exporter import export_torch
 
         written = load(_plain_module(export_torch(network, path)), input_shape=network.graph.inputs[0].shape).graph
     costs = _costs(problem, written)

@@ -45,8 +45,8 @@ from chipfit.graph.ops import (
 from chipfit.graph.values import Decision
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network, initialise
-from chipfit.nets.onnx_export import export_onnx
-from chipfit.nets.onnx_import import import_onnx
+from chipfit.nets.onnx.exporter import export_onnx
+from chipfit.nets.onnx.importer import import_onnx
 from chipfit.nets.zoo import from_zoo
 
 IMAGE = (1, 4, 7, 6)

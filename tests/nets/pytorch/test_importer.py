@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.ops import Activation, BatchNorm, Constant, Conv2d, Elementwise, Linear, Opaque
-from chipfit.nets.from_torch import import_torch
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network
-from chipfit.nets.onnx_import import import_onnx
+from chipfit.nets.onnx.importer import import_onnx
+from chipfit.nets.pytorch.importer import import_torch
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -10,8 +10,8 @@ import torch
 from chipfit.graph.ops import Activation, Elementwise, MatMul, Resize, Softmax
 from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
-from chipfit.nets.torch_call import Call
-from chipfit.nets.torch_layout import LAYOUT
+from chipfit.nets.pytorch.call import Call
+from chipfit.nets.pytorch.layout import LAYOUT
 
 
 def _convolution(call: Call) -> str:

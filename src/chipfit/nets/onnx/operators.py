@@ -9,8 +9,8 @@ import numpy as np
 from chipfit.graph.ops import Activation, Elementwise, Linear, MatMul, Resize, Softmax
 from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
-from chipfit.nets.onnx_call import Array, Call, Computed, resolved_padding, shortest
-from chipfit.nets.onnx_layout import LAYOUT
+from chipfit.nets.onnx.call import Array, Call, Computed, resolved_padding, shortest
+from chipfit.nets.onnx.layout import LAYOUT
 
 LARGEST_CLAMP = float(np.finfo(np.float32).max)
 

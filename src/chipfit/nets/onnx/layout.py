@@ -10,7 +10,7 @@ import numpy as np
 from chipfit.graph.ops import Concat
 from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
-from chipfit.nets.onnx_call import Call
+from chipfit.nets.onnx.call import Call
 
 FLOATS = (1, 10, 11, 16)
 """ONNX numbers of the types that are floating-point numbers: float, float16, double, bfloat16."""

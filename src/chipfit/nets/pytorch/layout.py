@@ -10,7 +10,7 @@ import numpy as np
 from chipfit.graph.ops import Concat
 from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
-from chipfit.nets.torch_call import Call
+from chipfit.nets.pytorch.call import Call
 
 
 def _pad(call: Call) -> str:

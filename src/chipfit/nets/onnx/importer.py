@@ -28,8 +28,8 @@ from chipfit.graph.graph import Input
 from chipfit.graph.ops import Opaque
 from chipfit.nets.draft import LARGEST_TENSOR, Draft, Unrepresentable
 from chipfit.nets.network import Network
-from chipfit.nets.onnx_call import Call, Computed
-from chipfit.nets.onnx_operators import OPERATORS
+from chipfit.nets.onnx.call import Call, Computed
+from chipfit.nets.onnx.operators import OPERATORS
 
 OLDEST_OPSET = 13
 DEFAULT_DOMAINS = ("", "ai.onnx")

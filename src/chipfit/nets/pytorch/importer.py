@@ -20,8 +20,8 @@ from chipfit.graph.graph import Input
 from chipfit.graph.ops import Opaque
 from chipfit.nets.draft import Draft, Unrepresentable
 from chipfit.nets.network import Network
-from chipfit.nets.torch_call import Call, Computed
-from chipfit.nets.torch_operators import OPERATORS
+from chipfit.nets.pytorch.call import Call, Computed
+from chipfit.nets.pytorch.operators import OPERATORS
 
 # What a user's own forward and torch.export's tracing of it raise.
 TRACING_ERRORS = (

@@ -18,7 +18,7 @@ from chipfit.graph.ops import Activation, Concat, Constant, Linear, Opaque, Pad,
 from chipfit.graph.values import Decision
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network, initialise
-from chipfit.nets.torch_export import export_torch
+from chipfit.nets.pytorch.exporter import export_torch
 from chipfit.nets.zoo import from_zoo
 
 

@@ -1,0 +1,1 @@
+"""Networks from PyTorch modules, and as plain PyTorch code."""

@@ -1,0 +1,1 @@
+"""Networks from and to TFLite, float and int8."""
