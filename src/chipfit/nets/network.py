@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from chipfit.files import write_whole
 from chipfit.graph.graph import Graph
 from chipfit.graph.ops import BatchNorm, Constant, Conv2d, ConvTranspose2d, LayerNorm, Linear, Op, product
 from chipfit.graph.values import Choice, Value
+from chipfit.nets.quantisation import Quantisation
 
 Weights = Mapping[str, NDArray[np.float32]]
 """Arrays by "<node key>.<weight name>", as `Graph.weights` names them."""
@@ -34,11 +35,15 @@ class Network:
     Raises `InvalidInput` where the weights of a closed graph are missing, too many, not float32 or of another
     shape. The weights of an open graph are those of the network that it was made from; they are checked once a code
     closes it.
+
+    `quantisation` holds what an integer file said of its tensors, by node key or weight name; the weights are the real
+    numbers that its integers stand for. Empty for a network of floating-point numbers.
     """
 
     name: str
     graph: Graph
     weights: Weights
+    quantisation: Mapping[str, Quantisation] = field(default_factory=dict[str, Quantisation])
 
     def __post_init__(self) -> None:
         if not self.graph.decisions:
