@@ -17,7 +17,8 @@ from chipfit.estimate.fit import errors, fit
 from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.store import default_estimator
 from chipfit.graph.graph import Graph
-from chipfit.graph.subgraphs import Workload, cut
+from chipfit.graph.subgraphs import cut
+from chipfit.graph.workload import Workload
 from chipfit.measure.measurement import Measure, Measurement
 from chipfit.measure.simulator import simulate, simulator
 from chipfit.nets.zoo import ZOO, mobilenet_v2

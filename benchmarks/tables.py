@@ -26,9 +26,10 @@ from chipfit.graph.ops import (
     Reshape,
     Select,
 )
-from chipfit.graph.subgraphs import FOLLOWERS, WORKLOAD_KINDS, Subgraph, cut
+from chipfit.graph.subgraphs import FOLLOWERS, Subgraph, cut
 from chipfit.graph.tables import TableMax, TableSum
 from chipfit.graph.values import Decision, Value, ceil_div, choose, floor
+from chipfit.graph.workload import WORKLOAD_KINDS
 
 FUSES = {kind: frozenset(FOLLOWERS) for kind in WORKLOAD_KINDS}
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))

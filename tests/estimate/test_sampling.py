@@ -3,7 +3,7 @@ import pytest
 
 from chipfit.errors import InvalidInput
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
-from chipfit.graph.subgraphs import WORKLOAD_FIELDS, WORKLOAD_KINDS
+from chipfit.graph.workload import WORKLOAD_FIELDS, WORKLOAD_KINDS
 from chipfit.measure.simulator import simulate_columns, workload_columns
 
 

@@ -7,9 +7,10 @@ from tests.graph.strategies import codes_of, spaces
 from chipfit.graph.graph import Graph, Input, Node
 from chipfit.graph.memory import liveness, peak
 from chipfit.graph.ops import Activation, Concat, Conv2d, Elementwise, Op, Pool2d, Reshape, Resize
-from chipfit.graph.subgraphs import FOLDED, FOLLOWERS, WORKLOAD_KINDS, Subgraph, cut
+from chipfit.graph.subgraphs import FOLDED, FOLLOWERS, Subgraph, cut
 from chipfit.graph.tables import TableMax
 from chipfit.graph.values import bind
+from chipfit.graph.workload import WORKLOAD_KINDS
 
 EVERYTHING = {kind: frozenset(FOLLOWERS) for kind in WORKLOAD_KINDS}
 

@@ -21,15 +21,9 @@ from chipfit.graph.ops import (
     Reshape,
     Select,
 )
-from chipfit.graph.subgraphs import (
-    FOLDED,
-    FOLLOWERS,
-    WORKLOAD_FIELDS,
-    WORKLOAD_KINDS,
-    Subgraph,
-    cut,
-)
+from chipfit.graph.subgraphs import FOLDED, FOLLOWERS, Subgraph, cut
 from chipfit.graph.values import Decision, bind, choose
+from chipfit.graph.workload import WORKLOAD_FIELDS, WORKLOAD_KINDS
 
 EVERYTHING = {kind: frozenset(FOLLOWERS) for kind in WORKLOAD_KINDS}
 CONVOLUTIONS = {"conv": frozenset(FOLLOWERS), "depthwise": frozenset({"batch_norm", "activation"})}

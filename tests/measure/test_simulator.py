@@ -26,8 +26,9 @@ from chipfit.graph.ops import (
     Resize,
     Softmax,
 )
-from chipfit.graph.subgraphs import WORKLOAD_KINDS, Workload, cut
+from chipfit.graph.subgraphs import cut
 from chipfit.graph.values import Decision, bind, choose, map_choices
+from chipfit.graph.workload import WORKLOAD_KINDS, Workload
 from chipfit.measure import simulate, simulate_columns, simulator, workload_columns
 from chipfit.targets import Target, load_target, shipped_targets, variant
 

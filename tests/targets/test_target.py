@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from chipfit.errors import InvalidInput
-from chipfit.graph.subgraphs import FOLLOWERS, WORKLOAD_KINDS
+from chipfit.graph.subgraphs import FOLLOWERS
+from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.targets import Target, load_target, shipped_targets, variant
 
 GOOD = (files("chipfit.targets") / "neural-engine.toml").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from chipfit.graph.subgraphs import Workload
+from chipfit.graph.workload import Workload
 from chipfit.measure import Measurement, simulate, simulator
 from chipfit.targets import Target, load_target, shipped_targets, variant
 from chipfit.testing.targets import check_target

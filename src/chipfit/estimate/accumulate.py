@@ -17,10 +17,11 @@ from chipfit.estimate.features import KIND_CODES, Floats, Rows
 from chipfit.estimate.regress import Prediction
 from chipfit.graph.graph import Graph
 from chipfit.graph.memory import liveness
-from chipfit.graph.subgraphs import WORKLOAD_FIELDS, Subgraph, cut
+from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.tables import TableMax, TableSum
 from chipfit.graph.totals import parameters
 from chipfit.graph.values import Choice, TableTooLarge, Value, ceil_div, table, where
+from chipfit.graph.workload import WORKLOAD_FIELDS
 from chipfit.targets.target import Precision, Target
 
 LARGEST_ENUMERATION = 1 << 20

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.graph.subgraphs import WORKLOAD_FIELDS, WORKLOAD_KINDS, Workload
+from chipfit.graph.workload import WORKLOAD_FIELDS, WORKLOAD_KINDS, Workload
 from chipfit.targets.target import Precision, Target
 
 Floats = NDArray[np.float64]

@@ -18,7 +18,8 @@ from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.regress import Prediction, regress
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
 from chipfit.graph.graph import Graph
-from chipfit.graph.subgraphs import WORKLOAD_KINDS, Workload, cut
+from chipfit.graph.subgraphs import cut
+from chipfit.graph.workload import WORKLOAD_KINDS, Workload
 from chipfit.measure.measurement import Measure, Measurement, Source
 from chipfit.measure.table import Table
 from chipfit.targets.target import Target

@@ -26,7 +26,7 @@ from chipfit.estimate.features import (
     physics,
 )
 from chipfit.estimate.forest import Forest, Rows32, Tree, boosted, grown, leaf_of, trees_of
-from chipfit.graph.subgraphs import WORKLOAD_KINDS
+from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.targets.target import Precision, Target
 
 BOUNDS = ("compute", "on_chip", "dram", "overhead")

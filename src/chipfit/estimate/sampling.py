@@ -2,7 +2,7 @@
 
 Shapes are drawn by Latin hypercubes in logarithmic scale, from mixtures of what networks hold: stems, bodies and heads,
 multiples of 8 and 16 and the odd numbers beside them, full, grouped and depthwise, square and not. Every workload comes
-from an operator through `graph.subgraphs.describe`, so its sizes, MACs and elements always belong together.
+from an operator through `graph.workload.describe`, so its sizes, MACs and elements always belong together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from chipfit.graph.ops import (
     Softmax,
     Transpose,
 )
-from chipfit.graph.subgraphs import FOLDED, Workload, describe
+from chipfit.graph.subgraphs import FOLDED
+from chipfit.graph.workload import Workload, describe
 
 LARGEST_TENSOR = 1 << 23
 """Elements up to which tensors are drawn: 512x512 with 32 channels."""

@@ -24,7 +24,7 @@ from chipfit.estimate.features import RANGE_FIELDS, TERMS
 from chipfit.estimate.forest import Forest
 from chipfit.estimate.regress import Regression
 from chipfit.files import cache_directory, write_whole
-from chipfit.graph.subgraphs import WORKLOAD_FIELDS, WORKLOAD_KINDS
+from chipfit.graph.workload import WORKLOAD_FIELDS, WORKLOAD_KINDS
 from chipfit.measure.measurement import Source
 from chipfit.targets.target import Target
 

@@ -8,81 +8,19 @@ all are values, and a network closed by a code is cut exactly as the open one sa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from chipfit.graph.graph import Graph, Node
-from chipfit.graph.ops import (
-    ALIASES,
-    CLAMPS,
-    Activation,
-    BatchNorm,
-    Concat,
-    Constant,
-    Conv2d,
-    ConvTranspose2d,
-    Elementwise,
-    GlobalPool,
-    LayerNorm,
-    Linear,
-    MatMul,
-    Op,
-    Opaque,
-    Pad,
-    Pool2d,
-    Resize,
-    Select,
-    Slice,
-    Softmax,
-    Transpose,
-    product,
-)
-from chipfit.graph.values import Shape, Value, always, both, either, equal, maximum, negate, never, where
+from chipfit.graph.ops import ALIASES, Activation, BatchNorm, Constant, Elementwise, Op, Select
+from chipfit.graph.shapes import product
+from chipfit.graph.values import Value, both, either, equal, maximum, negate, never, where
+from chipfit.graph.workload import WORKLOAD_KINDS, Workload, activation_level, describe, workload_kind
 
-WORKLOAD_KINDS = (
-    "conv", "depthwise", "transposed_conv", "linear", "matmul", "pool", "elementwise", "activation",
-    "normalisation", "softmax", "resize", "copy", "opaque",
-)  # fmt: skip
 FOLLOWERS = ("batch_norm", "activation", "add")
 """What a target may fuse into the operator before it."""
 
 FOLDED: Mapping[str, frozenset[str]] = {kind: frozenset({"batch_norm", "activation"}) for kind in WORKLOAD_KINDS}
 """Fusions that need no hardware: batch normalisation folds into weights, element-wise functions run in place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What one subgraph asks of the hardware, per image: sizes in elements, never bytes.
-
-    `activation` is 0 for none, 1 for a clamp (ReLU, ReLU6), 2 for a function by table or slope; `adds` the number of
-    fused residual operands; `parameters` the weights that are read (for a Constant operand, its elements), `biases` the
-    accumulator biases. A linear layer over rows has `in_height` rows. Every field but `kind` is a `Value`.
-    """
-
-    kind: str
-    in_height: Value = 1
-    in_width: Value = 1
-    in_channels: Value = 1
-    out_height: Value = 1
-    out_width: Value = 1
-    out_channels: Value = 1
-    kernel_height: Value = 1
-    kernel_width: Value = 1
-    stride_height: Value = 1
-    stride_width: Value = 1
-    dilation_height: Value = 1
-    dilation_width: Value = 1
-    groups: Value = 1
-    activation: Value = 0
-    adds: Value = 0
-    macs: Value = 0
-    parameters: Value = 0
-    biases: Value = 0
-    in_elements: Value = 0
-    out_elements: Value = 0
-
-
-WORKLOAD_FIELDS = tuple(item.name for item in fields(Workload) if item.name != "kind")
-"""The numeric fields of a workload, in the order of feature columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,90 +247,5 @@ def _merged(groups: Sequence[Sequence[Edge]]) -> list[Edge]:
     return [Edge(source, condition) for source, condition in merged.items() if not never(condition)]
 
 
-def activation_level(op: Activation) -> int:
-    """1 for a clamp, which costs nothing in an accumulator's output stage; 2 for a table or slope."""
-    return 1 if op.function in CLAMPS else 2
-
-
-def workload_kind(node: Node, inputs: Sequence[Shape]) -> str:
-    """Which of `WORKLOAD_KINDS` an operator is."""
-    op = node.op
-    if isinstance(op, Conv2d):
-        channels = inputs[0][1]
-        separate = always(equal(op.groups, channels)) and not always(equal(channels, 1))
-        return "depthwise" if separate else "conv"
-    if type(op) not in _KIND_OF:
-        raise TypeError(f"no workload kind for {type(op).__name__}")
-    return _KIND_OF[type(op)]
-
-
-_KIND_OF: Mapping[type[Op], str] = {
-    ConvTranspose2d: "transposed_conv",
-    Linear: "linear",
-    MatMul: "matmul",
-    Pool2d: "pool",
-    GlobalPool: "pool",
-    Elementwise: "elementwise",
-    Activation: "activation",
-    BatchNorm: "normalisation",
-    LayerNorm: "normalisation",
-    Softmax: "softmax",
-    Resize: "resize",
-    Concat: "copy",
-    Slice: "copy",
-    Pad: "copy",
-    Transpose: "copy",
-    Opaque: "opaque",
-}
-
 _NO_WORK = (Select, Constant, *ALIASES)
 """Operators that no subgraph holds: what they stand for is looked through, or is a weight."""
-
-
-def plane(shape: Shape) -> tuple[Value, Value, Value]:
-    """Height, width and channels of a tensor of any rank; sequences are (batch, rows, channels)."""
-    if len(shape) == 4:
-        return shape[2], shape[3], shape[1]
-    return product(shape[1:-1]), 1, shape[-1]
-
-
-def describe(
-    kind: str,
-    node: Node,
-    inputs: Sequence[Shape],
-    output: Shape,
-    *,
-    constants: Value = 0,
-    activation: Value = 0,
-    adds: Value = 0,
-    normalised: Value = False,
-) -> Workload:
-    """The workload of an operator and of what is fused into it. `constants` are elements of Constant operands."""
-    op = node.op
-    in_height, in_width, in_channels = plane(inputs[0]) if inputs else (1, 1, 1)
-    out_height, out_width, out_channels = plane(output)
-    kernel: tuple[Value, Value] = (1, 1)
-    stride: tuple[Value, Value] = (1, 1)
-    if isinstance(op, (Conv2d, ConvTranspose2d, Pool2d)):
-        kernel, stride = op.kernel, op.stride
-    elif isinstance(op, GlobalPool):
-        kernel = stride = (in_height, in_width)
-    dilation = op.dilation if isinstance(op, (Conv2d, ConvTranspose2d)) else (1, 1)
-    groups = op.groups if isinstance(op, (Conv2d, ConvTranspose2d)) else 1
-    weights = op.weights(inputs)
-    parameters = constants + sum((product(shape) for name, shape in weights.items() if name == "weight"), start=0)
-    biased = normalised if isinstance(op, (Conv2d, ConvTranspose2d, Linear)) else False
-    out_elements = product(output)
-    if isinstance(op, Activation):
-        activation = maximum(activation, activation_level(op))
-    return Workload(
-        kind, in_height, in_width, in_channels, out_height, out_width, out_channels,
-        *kernel, *stride, *dilation, groups,
-        activation=activation,
-        adds=adds,
-        macs=op.macs(inputs),
-        parameters=parameters,
-        biases=where(either("bias" in weights, biased), out_channels, 0),
-        in_elements=sum((product(shape) for shape in inputs), start=0) - constants + adds * out_elements,
-        out_elements=out_elements,
-    )  # fmt: skip

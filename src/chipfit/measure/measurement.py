@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chipfit.errors import InvalidInput
-from chipfit.graph.subgraphs import Workload
+from chipfit.graph.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 
 from chipfit import __version__
 from chipfit.errors import InvalidInput
-from chipfit.graph.subgraphs import WORKLOAD_FIELDS, Workload
 from chipfit.graph.values import Choice
+from chipfit.graph.workload import WORKLOAD_FIELDS, Workload
 from chipfit.measure.measurement import Measure, Measurement, Source
 from chipfit.targets.target import Precision, Target
 

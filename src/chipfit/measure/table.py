@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chipfit.errors import InvalidInput
 from chipfit.files import write_whole
-from chipfit.graph.subgraphs import WORKLOAD_FIELDS, WORKLOAD_KINDS, Workload
+from chipfit.graph.workload import WORKLOAD_FIELDS, WORKLOAD_KINDS, Workload
 from chipfit.measure.measurement import Measurement, Source
 
 _FIGURES = ("latency_s", "energy_j", "peak_bytes", "spread_s")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chipfit.graph.subgraphs import Workload
 from chipfit.graph.values import Decision
+from chipfit.graph.workload import Workload
 from chipfit.report.words import amount
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from chipfit.errors import InvalidInput
-from chipfit.graph.subgraphs import FOLLOWERS, WORKLOAD_KINDS
+from chipfit.graph.subgraphs import FOLLOWERS
+from chipfit.graph.workload import WORKLOAD_KINDS
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]

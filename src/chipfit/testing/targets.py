@@ -22,8 +22,9 @@ from chipfit.graph.ops import (
     Resize,
     Softmax,
 )
-from chipfit.graph.subgraphs import Workload, cut
+from chipfit.graph.subgraphs import cut
 from chipfit.graph.values import Shape
+from chipfit.graph.workload import Workload
 from chipfit.measure import Measure, simulate_columns, simulator, workload_columns
 from chipfit.targets import Target, variant
 
