@@ -23,7 +23,7 @@ from chipfit.measure.measurement import Measure, Measurement
 from chipfit.measure.simulator import simulate, simulator
 from chipfit.nets.zoo import ZOO, mobilenet_v2
 from chipfit.spaces.edits import open_space
-from chipfit.targets.target import Target, load_target, shipped_targets, variant
+from chipfit.targets import Target, load_target, shipped_targets, variant
 
 NETWORKS = 200
 SEED = 20_261_130

@@ -6,7 +6,7 @@ import pytest
 from chipfit.estimate.estimator import Estimator
 from chipfit.estimate.fit import fit
 from chipfit.measure.simulator import simulator
-from chipfit.targets.target import Target, load_target, variant
+from chipfit.targets import Target, load_target, variant
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from chipfit.graph.ops import Opaque
 from chipfit.graph.subgraphs import cut
 from chipfit.graph.values import choose
 from chipfit.nets.zoo import ds_cnn, mobilenet_v2, resnet8
-from chipfit.targets.target import variant
+from chipfit.targets import variant
 
 LIMITS = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 

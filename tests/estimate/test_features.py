@@ -4,7 +4,7 @@ import pytest
 from chipfit.estimate.features import KIND_CODES, TERMS, Rows, feature_matrix, physics
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
 from chipfit.graph.workload import WORKLOAD_FIELDS
-from chipfit.targets.target import variant
+from chipfit.targets import variant
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from chipfit.measure.measurement import Source
 from chipfit.measure.simulator import simulate, simulator
 from chipfit.measure.table import Table, read_table, write_table
 from chipfit.nets.zoo import ZOO, resnet8
-from chipfit.targets.target import variant
+from chipfit.targets import variant
 
 
 def networks_and_truth(target, chip, count, seed):

@@ -9,7 +9,7 @@ from chipfit.estimate.features import Rows
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
 from chipfit.estimate.store import default_estimator, load_estimator, save_estimator, shipped_name
 from chipfit.measure.simulator import simulate_columns, workload_columns
-from chipfit.targets.target import shipped_targets, variant
+from chipfit.targets import shipped_targets, variant
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from chipfit.estimate.fit import fit
 from chipfit.estimate.store import save_estimator, shipped_name
 from chipfit.measure.simulator import simulator
-from chipfit.targets.target import shipped_targets
+from chipfit.targets import shipped_targets
 
 
 def main() -> None:

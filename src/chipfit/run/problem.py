@@ -23,7 +23,7 @@ from chipfit.search.algorithm import Codes, Domain, FreeCosts
 from chipfit.search.exact import Table, minimum
 from chipfit.spaces.edits import open_space
 from chipfit.spaces.preflight import Preflight, preflight, violation
-from chipfit.targets.target import load_target
+from chipfit.targets import load_target
 
 Floats = NDArray[np.float64]
 

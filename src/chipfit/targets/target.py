@@ -5,16 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.subgraphs import FOLLOWERS
@@ -135,6 +130,58 @@ class Energy(_Part):
     """leakage and clock tree"""
 
 
+class Layout(_Part):
+    """How activations lie in memory, as far as it decides what they take."""
+
+    channel_block: Count = 1
+    """channels to which tensors inside the network are padded; inputs and outputs of the network are not"""
+    weights_on_chip: bool = False
+    """whether weights lie in the memory of the activations"""
+
+
+class Vela(_Part):
+    """Arm's compiler for Ethos-U, with its own names for what it compiles for."""
+
+    kind: Literal["vela"] = "vela"
+    """which tool measures"""
+    accelerator: Annotated[str, Field(pattern=r"^ethos-u(55|65|85)-[0-9]+$")]
+    """product and MACs per cycle, such as ethos-u55-256"""
+    system_config: Text
+    """clock and memories, a section of the compiler's configuration file"""
+    memory_mode: Text
+    """what lies in which memory, a section of the compiler's configuration file"""
+    arena_bytes: Count | None = None
+    """on-chip memory for activations; without it, what the memory mode says"""
+
+
+class Runtime(_Part):
+    """A runtime on the processor or GPU of this machine, which takes the time."""
+
+    kind: Literal["litert", "onnxruntime", "torch"]
+    """which tool measures"""
+    threads: Count = 1
+    """threads that it may use"""
+
+
+class Board(_Part):
+    """A board of the user's own, where chipfit cannot run: measured by the files of `chipfit profile --plan`."""
+
+    kind: Literal["board"]
+    """which tool measures"""
+    runtime: Text
+    """name of the runtime on the board, for people"""
+
+
+TOOLS: Mapping[str, type[BaseModel]] = {
+    "vela": Vela,
+    "litert": Runtime,
+    "onnxruntime": Runtime,
+    "torch": Runtime,
+    "board": Board,
+}
+"""The tables of tools by their kind."""
+
+
 class Target(_Part):
     """An accelerator. Two targets are equal when all they hold is equal.
 
@@ -170,6 +217,10 @@ class Target(_Part):
     """per workload kind, what runs together with it"""
     unsupported: Names
     """workload kinds that it cannot run"""
+    layout: Layout = Layout()
+    """table of the layout of activations"""
+    tool: Annotated[Vela | Runtime | Board, Field(discriminator="kind")] | None = None
+    """table of what measures it; without one it is simulated from this description"""
 
     @field_serializer("fuses")
     def _sorted_fuses(self, fuses: dict[str, frozenset[str]]) -> dict[str, list[str]]:
@@ -219,116 +270,8 @@ class Target(_Part):
         return found
 
 
-def variant(target: Target, changes: Mapping[str, Any]) -> Target:
-    """The target with some keys changed, validated as if read from a file.
-
-    `changes` go from dotted keys of the TOML file ("lanes.output_channels") to values. Raises `InvalidInput`.
-    """
-    data = target.model_dump(mode="json")
-    for key, value in changes.items():
-        *tables, last = key.split(".")
-        place = data
-        for table in tables:
-            if not isinstance(place.get(table), dict):
-                raise InvalidInput(f"variant of {target.name}: unknown table {table!r} in {key!r}")
-            place = place[table]
-        place[last] = value
-    return _validated(data, f"variant of {target.name}")
-
-
-def shipped_targets() -> tuple[Target, ...]:
-    """The accelerators that come with chipfit, by name."""
-    return tuple(_read(file, file.name) for _, file in sorted(_shipped().items()))
-
-
-def load_target(name_or_path: str | Path) -> Target:
-    """The target of a shipped short name, or of a TOML file (anything that ends in ".toml").
-
-    Raises `InvalidInput` for an unknown name (with the known ones), a file that cannot be read, is not TOML, or
-    holds an unknown, missing or unfit key.
-    """
-    shipped = _shipped()
-    name = str(name_or_path)
-    if name in shipped:
-        return _read(shipped[name], shipped[name].name)
-    if name.endswith(".toml"):
-        return _read(Path(name), name)
-    raise InvalidInput(
-        f"no target {name!r}{_near_miss(name, shipped)}: "
-        f"it is neither a .toml file nor one of {', '.join(sorted(shipped))}"
-    )
-
-
-def _shipped() -> dict[str, Traversable]:
-    folder = files("chipfit.targets")
-    return {file.name.removesuffix(".toml"): file for file in folder.iterdir() if file.name.endswith(".toml")}
-
-
-def _read(file: Traversable, where: str) -> Target:
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"{where}: cannot be read ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{where}: not a text file; a target is a TOML file in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"{where}: not a TOML file ({error}); copy a shipped target as a start") from None
-    return _validated(data, where)
-
-
-def _validated(data: dict[str, Any], where: str) -> Target:
-    try:
-        return Target.model_validate(data)
-    except ValidationError as error:
-        # A misspelt key is unknown and missing at once; the first says more.
-        first, *rest = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-        more = f" (and {len(rest)} more)" if rest else ""
-        raise InvalidInput(f"{where}: {_explain(first)}{more}") from None
-
-
-_MUST = {
-    "frozen_set_type": "must be a list of names",
-    "string_type": "must be text in quotes",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "model_type": "must be a table",
-    "dict_type": "must be a table",
-}
-
-
-def _explain(error: Any) -> str:
-    """One pydantic error as one line: the key, its value, what it must be."""
-    *tables, key = error["loc"] or ("",)
-    dotted = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        siblings = _fields_at(tables)
-        return f"unknown key {dotted!r}{_near_miss(str(key), siblings)}; remove it or take one of {', '.join(siblings)}"
-    if error["type"] == "missing":
-        about = _fields_at(tables).get(str(key), "")
-        return f"key {dotted!r} is missing: add it ({about})"
-    if error["type"] == "value_error":
-        inside = f"{dotted}: " if dotted else ""
-        return f"{inside}{error['ctx']['error']}"
-    must = _MUST.get(error["type"]) or re.sub(r"^\w+ should", "must", error["msg"])
-    about = _fields_at(tables).get(str(key), "")
-    return f"key {dotted!r} = {error['input']!r}: {must}" + (f" ({about})" if about else "")
-
-
-def _fields_at(tables: list[Any]) -> dict[str, str]:
-    """Keys, with what they mean, of the table that is reached through `tables`."""
-    part: type[BaseModel] = Target
-    for table in tables:
-        part = Precision if table == "precisions" or part is Precision else _nested(part, str(table))
-    return {name: field.description or "" for name, field in part.model_fields.items()}
-
-
-def _nested(part: type[BaseModel], name: str) -> type[BaseModel]:
-    field = part.model_fields.get(name)
-    inner = field.annotation if field else None
-    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else part
-
-
-def _near_miss(name: str, known: Mapping[str, object]) -> str:
+def near_miss(name: str, known: Mapping[str, object]) -> str:
+    """A question for what was misspelt, empty where nothing is near."""
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -336,4 +279,4 @@ def _near_miss(name: str, known: Mapping[str, object]) -> str:
 def _known(name: str, names: Any, key: str) -> None:
     if name not in names:
         known = dict.fromkeys(names)
-        raise ValueError(f"{key}: unknown {name!r}{_near_miss(name, known)}; take one of {', '.join(known)}")
+        raise ValueError(f"{key}: unknown {name!r}{near_miss(name, known)}; take one of {', '.join(known)}")
