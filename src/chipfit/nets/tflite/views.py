@@ -1,0 +1,192 @@
+"""Tensors of a file as tensors of a graph: which axis lies where, and the nodes that bring axes into another order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chipfit.graph.ops import Reshape
+from chipfit.nets import draft as to
+from chipfit.nets.draft import Draft, Unrepresentable
+from chipfit.nets.quantisation import Quantisation
+from chipfit.nets.tflite.reader import Damaged
+
+Array = NDArray[Any]
+
+IMAGE = (0, 2, 3, 1)
+"""Where the axes of the file's images (batch, height, width, channels) lie in the graph's."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A tensor of the file that the graph has under `key`.
+
+    `order` has for each axis of the file the axis of the graph that it is. Where axis 0 of the graph is not among
+    them, the graph has a batch of 1 in front that the file leaves out.
+    """
+
+    key: str
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flattened:
+    """A tensor as a row of all its numbers, in the order of the file, which is not that of the graph.
+
+    A linear layer can read them in the order of the graph; nodes come once it is known what reads the row.
+    """
+
+    name: str
+    source: View
+
+
+@dataclass(frozen=True)
+class Known:
+    """A tensor whose numbers are known before run time; `real` numbers where they are quantised."""
+
+    name: str
+    array: Array
+    quantisation: Quantisation | None = None
+
+
+Operand = View | Flattened | Known
+
+
+class Views:
+    """Views of the tensors of a draft. What was brought into an order once is there for all who ask again."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.known: dict[tuple[str, tuple[int, ...]], str] = {}
+        self.rows: dict[tuple[str, bool], View] = {}
+
+    def batched(self, view: View) -> bool:
+        """Whether the file has the graph's batch too."""
+        return len(view.order) == len(self.draft.shapes[view.key])
+
+    def shape(self, view: View) -> tuple[int, ...]:
+        """Shape in the file."""
+        shape = self.draft.shapes[view.key]
+        return tuple(shape[axis] for axis in view.order)
+
+    def arranged(self, view: View, order: Sequence[int]) -> View:
+        """The same tensor, with its axes in the graph as `order` says. Raises `Unrepresentable` if the batch moves."""
+        if tuple(order) == view.order:
+            return view
+        wanted = [0] * len(self.draft.shapes[view.key])
+        for here, there in zip(view.order, order, strict=True):
+            wanted[there] = here
+        return View(self._moved(view.key, tuple(wanted)), tuple(order))
+
+    def _moved(self, key: str, axes: tuple[int, ...]) -> str:
+        if (key, axes) not in self.known:
+            shape = self.draft.shapes[key]
+            wide = [axis for axis in axes if shape[axis] != 1]
+            if axes[0] == 0 and wide == sorted(wide):
+                result = self._reshaped(f"{key}.reshape", key, [shape[axis] for axis in axes])
+            else:
+                result = to.transpose(self.draft, f"{key}.transpose", key, axes)
+            self.known[key, axes] = result
+        return self.known[key, axes]
+
+    def _reshaped(self, name: str, key: str, shape: Sequence[int]) -> str:
+        """Another shape of the graph; a reshape of a reshape is one."""
+        node = self.draft.nodes.get(key)
+        if node is not None and isinstance(node.op, Reshape):
+            key = node.inputs[0]
+        if self.draft.shapes[key] == tuple(shape):
+            return key
+        return to.reshape(self.draft, name, key, shape)
+
+    def plain(self, view: View) -> View:
+        """The tensor with its axes in the order of the file."""
+        first = 0 if self.batched(view) else 1
+        return self.arranged(view, range(first, first + len(view.order)))
+
+    def image(self, view: View) -> View:
+        """The tensor as the graph has images. Raises `Unrepresentable` for what is none."""
+        if len(view.order) != 4 or not self.batched(view):
+            raise Unrepresentable("no image of one batch")
+        return self.arranged(view, IMAGE)
+
+    def channels_first(self, view: View) -> View:
+        """The tensor with the file's last axis right after the batch."""
+        first = [0] if self.batched(view) else []
+        return self.arranged(view, [*first, *range(2, len(view.order) + 1 - len(first)), 1])
+
+    def row(self, item: Flattened, of_file: bool) -> View:
+        """A row of all numbers: in the order of the file, or as they lie in the graph."""
+        if (item.name, of_file) not in self.rows:
+            source = self.plain(item.source) if of_file else item.source
+            sizes = [1, math.prod(self.shape(source))]
+            self.rows[item.name, of_file] = View(self._reshaped(item.name, source.key, sizes), (0, 1))
+        return self.rows[item.name, of_file]
+
+    def reshaped(self, name: str, view: View, target: Sequence[int], batched: bool | None = None) -> View | Flattened:
+        """Another shape in the file. `batched`: whether its first axis is the graph's batch, else told by its size."""
+        shape, target = self.shape(view), tuple(target)
+        if math.prod(shape) != math.prod(target) or min(target, default=1) < 1:
+            raise Damaged(f"the shape {shape} cannot become {target}")
+        if self.draft.shapes[view.key][:1] != (1,):
+            raise Unrepresentable("more than one batch")
+        batched = target[:1] == (1,) if batched is None else batched
+        same = self._respaced(name, view, target, batched)
+        if same is not None:
+            return same
+        if batched and len(target) == 2:
+            return Flattened(name, view)
+        first = 0 if batched else 1
+        plain, full = self.plain(view), [1] * first + list(target)
+        order = tuple(range(first, first + len(target)))
+        if batched and len(target) == 4 and _in_order(IMAGE, target):
+            order = IMAGE
+            full = [target[0], target[3], target[1], target[2]]
+        return View(self._reshaped(name, plain.key, full), order)
+
+    def _respaced(self, name: str, view: View, target: tuple[int, ...], batched: bool) -> View | None:
+        """Axes of size 1 added or taken away; None where others change."""
+        shape = self.shape(view)
+        places = [place for place, size in zip(view.order, shape, strict=True) if size != 1]
+        wide = [axis for axis, size in enumerate(target) if size != 1]
+        if [shape[view.order.index(place)] for place in places] != [target[axis] for axis in wide]:
+            return None
+        sequence = [axis for _, axis in sorted(zip(places, wide, strict=True))]
+        first = 0 if batched else 1
+        plain = tuple(range(first, first + len(target)))
+        for order in ([IMAGE] if batched and len(target) == 4 else []) + [plain]:
+            if sequence == sorted(wide, key=lambda axis, order=order: order[axis]):
+                break
+        else:
+            ones = [axis for axis in range(1 - first, len(target)) if axis not in wide]
+            placed = [*([0] if batched else []), *sequence, *ones]
+            order = tuple(placed.index(axis) + first for axis in range(len(target)))
+        sizes = [1] * (len(target) + first)
+        for axis, place in enumerate(order):
+            sizes[place] = target[axis]
+        return View(self._reshaped(name, view.key, sizes), order)
+
+    def unbatched(self, name: str, view: View) -> View:
+        """The tensor with a batch of its own in front, for operators that move the file's first axis."""
+        if not self.batched(view):
+            return view
+        found = self.reshaped(name, view, self.shape(view), batched=False)
+        assert isinstance(found, View)
+        return found
+
+
+def _in_order(order: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether the axes that are wider than 1 come in the same order in the graph."""
+    wide = [place for place, size in zip(order, shape, strict=True) if size != 1]
+    return wide == sorted(wide)
+
+
+def placed(array: Array, rank: int, order: Sequence[int], batched: bool) -> Array:
+    """Known numbers as a tensor of the graph beside one with this `order`."""
+    full = array.reshape((1,) * (rank - array.ndim) + array.shape)
+    whole = np.argsort(order if batched else (0, *order))
+    return np.transpose(full if batched else full[None], whole)
