@@ -18,6 +18,8 @@ from chipfit.nets.tflite.views import IMAGE, Flattened, Known, Operand, View, Vi
 FUSED = ("", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit")
 """The activations that other operators can contain, by their numbers in the file."""
 
+LARGEST_DECIMAL = 1e38
+
 SAME = 0
 """The number of the padding that keeps the size, but for strides; the other one is none."""
 
@@ -125,7 +127,9 @@ class Call:
         array = self.weight(index)
         if array.size != 1:
             raise Unrepresentable(f"input {index} is not one number")
-        return float(str(np.float32(array.item())))
+        value = float(array.item())
+        # The largest numbers become larger than 32 bits hold as decimals.
+        return value if abs(value) > LARGEST_DECIMAL else float(str(np.float32(value)))
 
     def option(self, name: str, default: Any = 0) -> Any:
         """An option by the name of its field in the schema."""
@@ -148,14 +152,23 @@ class Call:
     @property
     def fused(self) -> str:
         """Name of the activation that the operator contains, or nothing."""
-        number = self.option("FusedActivationFunction")
+        number = (
+            self.option("FusedActivationFunction") if hasattr(self.stored.options, "FusedActivationFunction") else 0
+        )
         if not 0 <= number < len(FUSED):
             raise Damaged(f"fused activation {number}")
         return FUSED[number]
 
-    def inner(self, kind: str) -> str:
-        """Key of the node that computes: the operator's own, unless the activation in it needs that."""
-        return f"{self.key}.{kind}" if self.fused else self.key
+    def inner(self, kind: str, weight: int | None = None) -> str:
+        """Key of the node that computes: the operator's own, unless the activation in it needs that.
+
+        Then what the name of its `weight` says it belongs to, as exports of chipfit and PyTorch write it.
+        """
+        if not self.fused:
+            return self.key
+        item = self.inputs[weight] if weight is not None else None
+        owner, dot, last = item.name.rpartition(".") if isinstance(item, Known) else ("", "", "")
+        return owner if dot and owner and last == "weight" else f"{self.key}.{kind}"
 
     def activated(self, view: View) -> View:
         """The result with the activation that the operator contains."""

@@ -71,8 +71,6 @@ class _Importer:
 
     def network(self, name: str) -> Network:
         operators = join_dilations(self.model)
-        readers = Counter(number for item in operators for number in item.stored.inputs)
-        self.read = {*readers, *self.model.outputs}
         for item in operators:
             self._operator(item)
         try:
@@ -81,6 +79,7 @@ class _Importer:
                 raise Damaged(f"tensor {empty[0]!r} is empty")
             for number in self.operands:
                 self._note(number)
+            self._prune(outputs)
             network = self.draft.finish(name, outputs)
         except (InvalidGraph, *FILE_ERRORS) as error:
             raise unreadable(self.where, error) from None
@@ -88,6 +87,15 @@ class _Importer:
             raise InvalidInput(f"{self.where}: an output cannot be given: {error}; cut the network before it") from None
         kept = {*network.graph.shapes, *network.weights}
         return replace(network, quantisation={key: item for key, item in self.quantisation.items() if key in kept})
+
+    def _prune(self, outputs: Sequence[str]) -> None:
+        """Drops what nothing needs, as it would hide what belongs together."""
+        needed = set(outputs)
+        for node in reversed(self.draft.nodes.values()):
+            if node.key in needed:
+                needed.update(node.inputs)
+        for key in set(self.draft.nodes) - needed:
+            del self.draft.nodes[key]
 
     def _output(self, number: int) -> str:
         item = self._operand(number, "the network")
@@ -191,7 +199,7 @@ class _Importer:
         return [built] if isinstance(built, View | Flattened | Known) else built
 
     def _opaque(self, call: Call, reason: str) -> list[Operand]:
-        """One opaque node for every output; those that nothing reads go at the end."""
+        """One opaque node for every output; those that nothing reads are dropped with all else that nothing needs."""
         reads: list[str] = []
         for item in call.inputs:
             if isinstance(item, View | Flattened):

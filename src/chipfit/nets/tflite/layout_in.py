@@ -12,7 +12,7 @@ from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
 from chipfit.nets.tflite.call import Array, Call
 from chipfit.nets.tflite.reader import Damaged
-from chipfit.nets.tflite.views import IMAGE, Operand, View
+from chipfit.nets.tflite.views import IMAGE, Known, Operand, View
 
 FLOATS = (0, 1, 10, 18)
 """Numbers of the types that are floating-point numbers: float32, float16, float64, bfloat16."""
@@ -227,7 +227,10 @@ def _pad(call: Call) -> Operand:
         raise Unrepresentable("padding of the batch, or along more than two axes")
     if len(shape) == 4 and padded[0] >= 2:
         (top, bottom), (left, right) = by_axis.get(2, (0, 0)), by_axis.get(3, (0, 0))
-        return View(call.draft.add(call.key, Pad((top, left, bottom, right), value), [view.key]), view.order)
+        key = call.draft.add(call.key, Pad((top, left, bottom, right), value), [view.key])
+        if value <= _lowest(call, 2):
+            call.views.lowest.add(key)
+        return View(key, view.order)
     # The axes that are padded become height and width for as long as it takes.
     rest = [place for place in range(1, len(shape)) if place not in padded]
     placed = [0, *rest, *padded]
@@ -239,6 +242,16 @@ def _pad(call: Call) -> Operand:
     key = call.draft.add(call.key, Pad((top, left, bottom, right), value), [plane])
     wider = [size + sum(by_axis[place]) for size, place in zip(last, padded, strict=True)]
     return View(to.reshape(call.draft, f"{call.key}.axes", key, [1, *kept, *wider]), turned.order)
+
+
+def _lowest(call: Call, index: int) -> float:
+    """The least number that the type of an input holds; for one that is left out, less than any."""
+    item = call.given(index) if call.has(index) else None
+    if not isinstance(item, Known):
+        return -math.inf
+    if item.quantisation is None:
+        return float(np.finfo(np.float32).min)
+    return item.quantisation.scales[0] * (item.quantisation.range[0] + 0.5 - item.quantisation.zero_points[0])
 
 
 def _depth_to_space(call: Call) -> Operand:

@@ -15,6 +15,12 @@ from chipfit.nets.tflite.layout_in import LAYOUT
 from chipfit.nets.tflite.reader import Damaged
 from chipfit.nets.tflite.views import IMAGE, Flattened, Known, Operand, View
 
+ONE = ".reciprocal.one"
+"""How the key of the 1 ends that a reciprocal square root divides."""
+
+LARGEST_SLOPES = 2**20
+"""Channels beyond which one slope for all is not written out."""
+
 Build = Callable[[Call], Operand | Sequence[View]]
 
 
@@ -73,7 +79,7 @@ def _conv(call: Call, weight: Array, groups: int) -> View:
     if min(padding) < 0:
         raise Unrepresentable("crops beyond the padding")
     spread = (dilation[0] * block[0], dilation[1] * block[1])
-    key = call.inner("conv")
+    key = call.inner("conv", 1)
     bias = call.bias(2, weight.shape[0])
     result = to.convolution(call.draft, key, image, weight, bias, stride, padding, spread, groups)
     call.note(f"{result}.weight", 1)
@@ -108,7 +114,7 @@ def _transpose_conv(call: Call) -> View:
     extra = [max(-total, 0) for total in totals]
     if any(more >= step for more, step in zip(extra, stride, strict=True)):
         raise Unrepresentable(f"an output of shape {target}")
-    key, bias = call.inner("conv"), call.bias(3, weight.shape[1])
+    key, bias = call.inner("conv", 1), call.bias(3, weight.shape[1])
     result = to.convolution(call.draft, key, image, weight, bias, stride, padding, (1, 1), 1, extra)
     call.note(f"{result}.weight", 1)
     return call.activated(View(result, IMAGE))
@@ -132,7 +138,7 @@ def _fully_connected(call: Call) -> View:
         view = call.views.row(item, of_file=False)
     else:
         view = call.views.plain(item if isinstance(item, View) else call.view())
-    key, bias = call.inner("linear"), call.bias(2, weight.shape[0])
+    key, bias = call.inner("linear", 1), call.bias(2, weight.shape[0])
     result = to.linear(call.draft, key, view.key, weight, bias)
     call.note(f"{result}.weight", 1)
     return call.activated(View(result, view.order))
@@ -165,11 +171,23 @@ def _adjoint(view: View, swapped: bool) -> View:
 def _elementwise(function: str) -> Build:
     def build(call: Call) -> View:
         left, right = call.aligned((0, 1))
+        for factor, root in ((left, _root(call, right)), (right, _root(call, left))):
+            if function == "mul" and root is not None:
+                key = call.draft.add(call.inner("divide"), Elementwise("div"), [factor.key, root])
+                return call.activated(View(key, left.order))
         kind = {"max": "maximum", "min": "minimum"}.get(function, function)
         key = call.draft.add(call.inner(kind), Elementwise(function), [left.key, right.key])
         return call.activated(View(key, left.order))
 
     return build
+
+
+def _root(call: Call, view: View) -> str | None:
+    """What a reciprocal square root takes the reciprocal of: a product with it is a quotient, as patterns have it."""
+    node = call.draft.nodes.get(view.key)
+    if node is None or node.op != Elementwise("div") or not node.inputs[0].endswith(ONE):
+        return None
+    return node.inputs[1]
 
 
 def _squared_difference(call: Call) -> View:
@@ -191,7 +209,7 @@ def _power(call: Call) -> View:
 def _reciprocal_root(call: Call) -> View:
     view = call.view()
     root = call.add(Activation("sqrt"), view, suffix=".sqrt")
-    one = call.draft.constant(f"{call.key}.one", np.array(1.0, np.float32))
+    one = call.draft.constant(f"{call.key}{ONE}", np.array(1.0, np.float32))
     return View(call.draft.add(call.key, Elementwise("div"), [one, root]), view.order)
 
 
@@ -205,13 +223,16 @@ def _leaky_relu(call: Call) -> View:
 
 
 def _prelu(call: Call) -> View:
-    slope, shape = call.weight(1), call.shape()
-    if slope.size not in (1, shape[-1]) or (slope.size > 1 and slope.shape[-1] != slope.size):
-        raise Unrepresentable("slopes along other axes than the channels")
-    if slope.size == 1 and shape[-1] > to.LARGEST_TENSOR >> 12:
-        raise Unrepresentable(f"{shape[-1]} slopes")
-    view = call.views.channels_first(call.view())
-    key = to.prelu(call.draft, call.key, view.key, slope.reshape(-1))
+    slope, view = call.weight(1), call.view()
+    shape = call.views.shape(view)
+    wide = [axis - slope.ndim for axis, size in enumerate(slope.shape) if size != 1] or [-1]
+    if len(wide) > 1 or wide[0] <= -len(shape) or slope.size not in (1, shape[wide[0]]):
+        raise Unrepresentable("slopes along several axes")
+    if shape[wide[0]] > LARGEST_SLOPES:
+        raise Unrepresentable(f"{shape[wide[0]]} slopes")
+    view = call.views.channels_first(view, wide[0])
+    rank = len(call.draft.shapes[view.key])
+    key = to.prelu(call.draft, call.key, view.key, slope.reshape(-1, *[1] * (rank - 2)))
     call.note(f"{key}.weight", 1)
     return View(key, view.order)
 
@@ -230,6 +251,16 @@ def _softmax(call: Call) -> View:
     return View(call.add(Softmax(-1 if last else axis), view), view.order)
 
 
+def _filled(call: Call, image: str, function: str) -> tuple[str, tuple[int, int, int, int]]:
+    """What a padding in front of a pooling reads, and the padding, where pooling can do the same."""
+    if function == "average":
+        return _unpadded(call, image)
+    node = call.draft.nodes.get(image)
+    if node is None or not isinstance(node.op, Pad) or image not in call.views.lowest:
+        return image, (0, 0, 0, 0)
+    return node.inputs[0], _sum(tuple(int(side) for side in node.op.padding))  # type: ignore[arg-type]
+
+
 def _pool(function: str) -> Build:
     def build(call: Call) -> View:
         image = call.image()
@@ -238,10 +269,12 @@ def _pool(function: str) -> Build:
         size, key = call.draft.shapes[image][2:], call.inner("pool")
         same = call.option("Padding") == SAME
         padding = _same(size, kernel, stride, (1, 1)) if same else (0, 0, 0, 0)
+        # The average leaves out what is padded, but counts the zeros of a padding of its own in front.
+        counted = function == "max" or not any(padding)
+        if not any(padding):
+            image, padding = _filled(call, image, function)
         if kernel == size and not any(padding):
             return call.activated(View(call.draft.add(key, GlobalPool(function), [image]), IMAGE))
-        # The average leaves out what is padded; without padding there is no difference.
-        counted = function == "max" or not any(padding)
         op = Pool2d(function, (kernel[0], kernel[1]), (stride[0], stride[1]), padding, False, counted)
         return call.activated(View(call.draft.add(key, op, [image]), IMAGE))
 

@@ -63,6 +63,8 @@ class Views:
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.known: dict[tuple[str, tuple[int, ...]], str] = {}
+        # Keys of paddings with the least number that there is, which change no maximum.
+        self.lowest: set[str] = set()
         self.rows: dict[tuple[str, bool], View] = {}
 
     def batched(self, view: View) -> bool:
@@ -114,10 +116,14 @@ class Views:
             raise Unrepresentable("no image of one batch")
         return self.arranged(view, IMAGE)
 
-    def channels_first(self, view: View) -> View:
-        """The tensor with the file's last axis right after the batch."""
-        first = [0] if self.batched(view) else []
-        return self.arranged(view, [*first, *range(2, len(view.order) + 1 - len(first)), 1])
+    def channels_first(self, view: View, channels: int = -1) -> View:
+        """The tensor with this axis of the file, which is not its batch, right after the batch of the graph."""
+        rank, first = len(view.order), 0 if self.batched(view) else 1
+        order = [*range(first, rank + first)]
+        place = order.pop(channels % rank)
+        order = [axis + (1 <= axis < place) for axis in order]
+        order.insert(channels % rank, 1)
+        return self.arranged(view, order)
 
     def row(self, item: Flattened, of_file: bool) -> View:
         """A row of all numbers: in the order of the file, or as they lie in the graph."""
@@ -187,6 +193,8 @@ def _in_order(order: Sequence[int], shape: Sequence[int]) -> bool:
 
 def placed(array: Array, rank: int, order: Sequence[int], batched: bool) -> Array:
     """Known numbers as a tensor of the graph beside one with this `order`."""
+    if tuple(order) == tuple(range(1 - batched, rank + 1 - batched)):
+        return array
     full = array.reshape((1,) * (rank - array.ndim) + array.shape)
     whole = np.argsort(order if batched else (0, *order))
     return np.transpose(full if batched else full[None], whole)
