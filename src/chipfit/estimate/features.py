@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,7 @@ ENERGY_TERMS = ("mac", "idle", "on_chip", "reread", "weights", "excess", "reload
 """Joules by the description: MACs (vector work counts one per element), lanes clocked for nothing, bytes, leakage."""
 
 _FIELD = {name: position for position, name in enumerate(WORKLOAD_FIELDS)}
+_NUMBERS = attrgetter(*WORKLOAD_FIELDS)
 _ARRAY = np.array([kind in ("conv", "depthwise", "transposed_conv", "linear", "matmul") for kind in WORKLOAD_KINDS])
 _MATRIX = np.array([kind in ("linear", "matmul") for kind in WORKLOAD_KINDS])
 _NEVER_ZERO_JOULE = 1e-12
@@ -81,9 +83,9 @@ class Rows:
     @classmethod
     def of_workloads(cls, workloads: Sequence[Workload]) -> Rows:
         """Closed workloads as rows. Raises `TypeError` for one that still depends on decisions."""
-        values = np.array(
-            [[getattr(workload, name) for name in WORKLOAD_FIELDS] for workload in workloads], dtype=np.float64
-        ).reshape(len(workloads), len(WORKLOAD_FIELDS))
+        values = np.array([_NUMBERS(workload) for workload in workloads], dtype=np.float64).reshape(
+            len(workloads), len(WORKLOAD_FIELDS)
+        )
         return cls.of(np.array([KIND_CODES[workload.kind] for workload in workloads], dtype=np.int64), values)
 
     def __len__(self) -> int:

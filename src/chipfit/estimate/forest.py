@@ -7,6 +7,7 @@ leaf. One network's 60 rows then take a few array operations, without a call int
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ _CHUNK = 1 << 16
 Rows32 = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Forest:
     """For each of k kinds t trees: `features`, `thresholds` (k, t, nodes) and `leaves` (k, t, leaves).
 
@@ -47,6 +48,11 @@ class Forest:
                 forest.leaves[kind, place] = tree.leaves
         return forest
 
+    @cached_property
+    def _used(self) -> NDArray[np.bool_]:
+        """Which kinds (k,) have trees."""
+        return np.any(self.leaves, axis=(1, 2))  # type: ignore[return-value]
+
     def at(self, kinds: NDArray[np.int64], matrix: Rows32) -> NDArray[np.float64]:
         """Sum (n,) of the trees of each row's kind; `matrix` (n, f) are its features."""
         trees = self.features.shape[1]
@@ -54,20 +60,18 @@ class Forest:
         if trees == 0:
             return total
         features, thresholds, leaves = self.features.ravel(), self.thresholds.ravel(), self.leaves.ravel()
-        used: NDArray[np.bool_] = np.any(self.leaves, axis=(1, 2))  # type: ignore[assignment]
-        wanted = np.flatnonzero(used[kinds])
+        wanted = np.flatnonzero(self._used[kinds])
         step = max(1, _CHUNK // trees)
         width = matrix.shape[1]
         for start in range(0, len(wanted), step):
             rows = wanted[start : start + step]
             tree = kinds[rows, None] * trees + np.arange(trees)
-            base, origin, values = tree * _NODES, np.arange(len(rows))[:, None] * width, matrix[rows].ravel()
-            node = np.zeros(tree.shape, dtype=np.int64)
+            root, origin, values = tree * _NODES, np.arange(len(rows))[:, None] * width, matrix[rows].ravel()
+            place, left_child = root, 1 - root
             for _ in range(DEPTH):
-                place = base + node
-                right = values[origin + features[place]] > thresholds[place]
-                node = 2 * node + 1 + right
-            total[rows] = leaves[tree * _LEAVES + node - _NODES].sum(axis=1, dtype=np.float64)
+                right = values.take(features.take(place) + origin) > thresholds.take(place)
+                place = 2 * place + left_child + right
+            total[rows] = leaves.take(place + tree - _NODES).sum(axis=1, dtype=np.float64)
         return total
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -143,7 +143,7 @@ class Graph:
 
     def input_shapes(self, node: Node) -> list[Shape]:
         """Shapes of a node's inputs, in order."""
-        return [self.shapes[name] for name in node.inputs]
+        return list(map(self.shapes.__getitem__, node.inputs))
 
     def weights(self) -> Iterator[tuple[str, Shape]]:
         """Name ("key.weight") and shape of every weight of every node."""
@@ -171,8 +171,7 @@ class Graph:
         left = tuple(decision for decision in self.decisions if decision.name not in chosen)
         change = _remembering(lambda choice: bind(choice, chosen))
         # Selects go first: what they leave out need not be bound.
-        selected = [self._changed(node, change) if isinstance(node.op, Select) else node for node in self.nodes]
-        nodes, outputs = _resolved(selected, self.outputs)
+        nodes, outputs = _resolved(self.nodes, self.outputs, change)
         inputs = map_choices(self.inputs, change)
         return _valid(inputs, tuple([self._changed(node, change) for node in nodes]), outputs, left)
 
@@ -226,31 +225,39 @@ def _remembering(change: Callable[[Choice], Value]) -> Callable[[Choice], Value]
     known: dict[int, tuple[Choice, Value]] = {}
 
     def changed(choice: Choice) -> Value:
-        if id(choice) not in known:
-            known[id(choice)] = choice, change(choice)
-        return known[id(choice)][1]
+        found = known.get(id(choice))
+        if found is None:
+            found = known[id(choice)] = choice, change(choice)
+        return found[1]
 
     return changed
 
 
 def resolve(graph: Graph) -> Graph:
     """The graph without selects that are decided and without nodes that nothing needs."""
-    nodes, outputs = _resolved(graph.nodes, graph.outputs)
+    nodes, outputs = _resolved(graph.nodes, graph.outputs, lambda choice: choice)
     return Graph(graph.inputs, nodes, outputs, graph.decisions)
 
 
-def _resolved(nodes: Iterable[Node], outputs: Sequence[str]) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+def _resolved(
+    nodes: Sequence[Node], outputs: Sequence[str], change: Callable[[Choice], Value]
+) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+    """The nodes that are still needed and the outputs, without the selects that `change` decides."""
     alias: dict[str, str] = {}
-    left: list[Node] = []
     for node in nodes:
-        inputs = tuple([alias.get(name, name) for name in node.inputs])
-        if isinstance(node.op, Select) and not isinstance(node.op.index, Choice):
-            alias[node.key] = inputs[int(node.op.index)]
-        else:
-            left.append(node if inputs == node.inputs else Node(node.key, node.op, inputs, node.origin))
+        if isinstance(node.op, Select):
+            index = node.op.index
+            if isinstance(index, Choice):
+                index = change(index)
+            if not isinstance(index, Choice):
+                taken = node.inputs[int(index)]
+                alias[node.key] = alias.get(taken, taken)
     renamed = tuple([alias.get(name, name) for name in outputs])
     needed = set(renamed)
-    for node in reversed(left):
+    left: list[Node] = []
+    for node in reversed(nodes):
         if node.key in needed:
-            needed.update(node.inputs)
-    return tuple([node for node in left if node.key in needed]), renamed
+            inputs = tuple(map(alias.get, node.inputs, node.inputs))
+            needed.update(inputs)
+            left.append(node if inputs == node.inputs else Node(node.key, node.op, inputs, node.origin))
+    return tuple(reversed(left)), renamed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chipfit.graph.graph import Graph
 from chipfit.graph.ops import product
@@ -11,8 +12,7 @@ from chipfit.graph.subgraphs import Subgraph, producers
 from chipfit.graph.values import Value, both, either, never, where
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(NamedTuple):
     """A tensor that is alive during a step: the key of the subgraph or graph input that gives it, and its elements.
 
     `elements` is 0 under the codes where it is not alive.
@@ -22,8 +22,7 @@ class Live:
     elements: Value
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """The execution of one subgraph: everything that has to be in memory meanwhile."""
 
     subgraph: str
@@ -46,8 +45,8 @@ def liveness(graph: Graph, subgraphs: Sequence[Subgraph]) -> tuple[Step, ...]:
             needed[edge.source] = either(needed.get(edge.source, False), edge.condition)
     steps: list[Step] = []
     for subgraph in reversed(subgraphs):
-        for edge in subgraph.reads:
-            needed[edge.source] = either(needed.get(edge.source, False), edge.condition)
+        for source, condition in subgraph.reads:
+            needed[source] = either(needed.get(source, False), condition)
         alive = [Live(subgraph.name, where(subgraph.presence, sizes[subgraph.name], 0))]
         for tensor, condition in needed.items():
             held = both(subgraph.presence, condition)
@@ -71,7 +70,7 @@ def peak(graph: Graph, subgraphs: Sequence[Subgraph]) -> Peak:
     """The peak of a closed graph, in elements; the first step that reaches it, largest tensor first."""
     best = Peak(0, "", ())
     for step in liveness(graph, subgraphs):
-        total = sum(int(live.elements) for live in step.alive)  # type: ignore[arg-type]
+        total = sum([int(live.elements) for live in step.alive])  # type: ignore[arg-type]
         if total > best.elements:
             tensors = sorted(((live.tensor, int(live.elements)) for live in step.alive), key=lambda item: -item[1])  # type: ignore[arg-type]
             best = Peak(total, step.subgraph, tuple(tensors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from chipfit.errors import InvalidGraph
@@ -10,10 +11,7 @@ from chipfit.graph.values import Shape, Value, always, either, equal, maximum
 
 def product(values: Sequence[Value]) -> Value:
     """Product of values; 1 for none."""
-    result: Value = 1
-    for value in values:
-        result = result * value
-    return result
+    return math.prod(values)  # type: ignore[arg-type]
 
 
 def window(size: Value, kernel: Value, stride: Value, pads: Value, dilation: Value = 1) -> Value:
@@ -23,6 +21,8 @@ def window(size: Value, kernel: Value, stride: Value, pads: Value, dilation: Val
 
 def broadcast(shapes: Sequence[Shape]) -> Shape:
     """Shape of an element-wise result (NumPy's rule). Raises `InvalidGraph` where sizes disagree."""
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
     rank = max(len(shape) for shape in shapes)
     result: list[Value] = []
     for axis in range(-rank, 0):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from chipfit.graph.graph import Graph, Node
 from chipfit.graph.ops import ALIASES, Activation, BatchNorm, Constant, Elementwise, Op, Select
@@ -23,16 +24,14 @@ FOLDED: Mapping[str, frozenset[str]] = {kind: frozenset({"batch_norm", "activati
 """Fusions that need no hardware: batch normalisation folds into weights, element-wise functions run in place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """A tensor that a subgraph reads: the key of the subgraph or graph input that gives it, and under which codes."""
 
     source: str
     condition: Value
 
 
-@dataclass(frozen=True, slots=True)
-class Subgraph:
+class Subgraph(NamedTuple):
     """One unit of work: `name` is the key of its first operator, `members` all its operators with their conditions."""
 
     name: str
@@ -49,6 +48,7 @@ class _Row:
     """A subgraph while it is being built."""
 
     node: Node
+    kind: str
     order: int
     presence: Value
     members: list[tuple[str, Value]]
@@ -65,17 +65,16 @@ class _Cutter:
         self.graph = graph
         self.fuses = fuses
         self.rows: dict[str, _Row] = {}
-        self.kinds: dict[str, str] = {}
         self.hosts: dict[str, list[Edge]] = {item.key: [Edge(item.key, True)] for item in graph.inputs}
         self.producers = producers(graph)
-        self.readers: dict[str, list[Edge]] = {}
+        self.readers: dict[str, list[tuple[str, Value]]] = {}
         self.sources: dict[str, list[Edge]] = {}
         for node in graph.nodes:
             if not isinstance(node.op, _NO_WORK):
-                self.sources[node.key] = _merged([self.producers[name] for name in node.inputs])
-                for edge in self.sources[node.key]:
-                    taken = both(graph.presence[node.key], edge.condition)
-                    self.readers.setdefault(edge.source, []).append(Edge(node.key, taken))
+                self.sources[node.key] = _merged([edge for name in node.inputs for edge in self.producers[name]])
+                for source, condition in self.sources[node.key]:
+                    taken = both(graph.presence[node.key], condition)
+                    self.readers.setdefault(source, []).append((node.key, taken))
         self.outputs: dict[str, Value] = {}
         for key in graph.outputs:
             for edge in self.producers[key]:
@@ -101,15 +100,12 @@ class _Cutter:
                 left = both(left, negate(condition))
                 self._join(row, node, follower, condition)
         if not never(left):
-            self.kinds[node.key] = workload_kind(node, self.graph.input_shapes(node))
-            row = _Row(node, order, left, [(node.key, left)])
+            row = _Row(node, workload_kind(node, self.graph.input_shapes(node)), order, left, [(node.key, left)])
             if isinstance(node.op, Activation):
                 row.activation = activation_level(node.op)
-            row.reads = [
-                Edge(host.source, both(left, host.condition))
-                for edge in self.sources[node.key]
-                for host in self._given(edge)
-            ]
+            for edge in self.sources[node.key]:
+                for source, condition in self._given(edge):
+                    row.reads.append(Edge(source, both(left, condition)))
             self.rows[node.key] = row
             hosts.append(Edge(node.key, left))
         self.hosts[node.key] = hosts
@@ -130,12 +126,13 @@ class _Cutter:
             for edge in self.producers[name]
             for host in self._given(edge)
         ]
+        present = self.graph.presence[node.key]
         offers: list[tuple[_Row, Value]] = []
         for slot, tensor, host in sources:
             row = self.rows.get(host.source)
-            if row is None or follower not in self.fuses.get(self.kinds[host.source], ()):
+            if row is None or follower not in self.fuses.get(row.kind, ()):
                 continue
-            condition = both(both(self.graph.presence[node.key], host.condition), self._sole_reader(tensor, node))
+            condition = both(both(present, host.condition), self._sole_reader(tensor, node))
             if follower != "activation":
                 condition = both(condition, equal(row.adds, 0))
             if follower == "add":
@@ -150,6 +147,8 @@ class _Cutter:
 
     def _same_shapes(self, node: Node) -> Value:
         a, b = self.graph.input_shapes(node)
+        if a == b:
+            return True
         same: Value = len(a) == len(b)
         for size, other in zip(a, b, strict=False):
             same = both(same, equal(size, other))
@@ -166,9 +165,9 @@ class _Cutter:
 
     def _sole_reader(self, tensor: str, node: Node) -> Value:
         alone = negate(self.outputs.get(tensor, False))
-        for edge in self.readers.get(tensor, []):
-            if edge.source != node.key:
-                alone = both(alone, negate(edge.condition))
+        for reader, condition in self.readers.get(tensor, []):
+            if reader != node.key:
+                alone = both(alone, negate(condition))
         return alone
 
     def _join(self, row: _Row, node: Node, follower: str, condition: Value) -> None:
@@ -188,10 +187,10 @@ class _Cutter:
     def _subgraph(self, row: _Row, gives_output: Value) -> Subgraph:
         key = row.node.key
         workload = describe(
-            self.kinds[key], row.node, self.graph.input_shapes(row.node), self.graph.shapes[key],
+            row.kind, row.node, self.graph.input_shapes(row.node), self.graph.shapes[key],
             constants=self._constants(row.node), activation=row.activation, adds=row.adds, normalised=row.normalised,
         )  # fmt: skip
-        return Subgraph(key, workload, row.presence, tuple(row.members), tuple(_merged([row.reads])), gives_output)
+        return Subgraph(key, workload, row.presence, tuple(row.members), tuple(_merged(row.reads)), gives_output)
 
     def _constants(self, node: Node) -> Value:
         """Elements of the operands that are constants."""
@@ -206,7 +205,7 @@ def _follower(op: Op) -> str | None:
     """Which of `FOLLOWERS` an operator may be."""
     if isinstance(op, Elementwise):
         return "add" if op.function == "add" else None
-    return "batch_norm" if isinstance(op, BatchNorm) else "activation" if isinstance(op, Activation) else None
+    return _FOLLOWER_OF.get(type(op))
 
 
 def cut(graph: Graph, fuses: Mapping[str, frozenset[str]] = FOLDED) -> tuple[Subgraph, ...]:
@@ -227,8 +226,9 @@ def producers(graph: Graph) -> dict[str, list[Edge]]:
             index = node.op.index
             found[node.key] = _merged(
                 [
-                    [Edge(edge.source, both(equal(index, position), edge.condition)) for edge in found[name]]
+                    Edge(edge.source, both(equal(index, position), edge.condition))
                     for position, name in enumerate(node.inputs)
+                    for edge in found[name]
                 ]
             )
         else:
@@ -236,16 +236,16 @@ def producers(graph: Graph) -> dict[str, list[Edge]]:
     return found
 
 
-def _merged(groups: Sequence[Sequence[Edge]]) -> list[Edge]:
+def _merged(edges: list[Edge]) -> list[Edge]:
     """One edge per source, under any of its conditions; edges that never hold are left out."""
-    if len(groups) == 1 and len(groups[0]) == 1 and groups[0][0].condition is True:
-        return [groups[0][0]]
+    if len(edges) == 1 and edges[0].condition is True:
+        return edges
     merged: dict[str, Value] = {}
-    for edges in groups:
-        for edge in edges:
-            merged[edge.source] = either(merged.get(edge.source, False), edge.condition)
+    for source, condition in edges:
+        merged[source] = either(merged.get(source, False), condition)
     return [Edge(source, condition) for source, condition in merged.items() if not never(condition)]
 
 
+_FOLLOWER_OF: Mapping[type[Op], str] = {BatchNorm: "batch_norm", Activation: "activation"}
 _NO_WORK = (Select, Constant, *ALIASES)
 """Operators that no subgraph holds: what they stand for is looked through, or is a weight."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.graph import Graph, Node
-from chipfit.graph.ops import BatchNorm, Op
+from chipfit.graph.ops import Op
 from chipfit.graph.shapes import product
 from chipfit.graph.tables import TableSum
 from chipfit.graph.values import Choice, Value, where
 
 _STATISTICS = ("running_mean", "running_var")
+"""What batch normalisation keeps among its weights and does not train."""
 
 
 def macs(graph: Graph) -> TableSum:
@@ -41,11 +42,11 @@ def _parameters(graph: Graph) -> list[Value]:
 
 
 def _weights(graph: Graph, node: Node) -> Value:
-    total: Value = 0
     if type(node.op).weights is Op.weights:
-        return total
+        return 0
+    total: Value = 0
     for name, shape in node.op.weights(graph.input_shapes(node)).items():
-        if not (isinstance(node.op, BatchNorm) and name in _STATISTICS):
+        if name not in _STATISTICS:
             total = total + product(shape)
     return total
 

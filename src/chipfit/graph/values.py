@@ -267,17 +267,21 @@ def _field_names(kind: type) -> tuple[str, ...]:
 
 
 def map_choices(item: T, change: Callable[[Choice], Value]) -> T:
-    """A copy of a dataclass or (nested) tuple with `change` applied to every `Choice` inside."""
-    if isinstance(item, Choice):
-        return change(item)  # type: ignore[return-value]
+    """A copy of a dataclass or (nested, named) tuple with `change` applied to every `Choice` inside."""
     if isinstance(item, tuple):
         old: Sequence[Any] = item
+        if _PLAIN.issuperset(map(type, old)):
+            return item
         new = [part if type(part) in _PLAIN else map_choices(part, change) for part in old]
-        return item if all(map(operator.is_, new, old)) else tuple(new)  # type: ignore[return-value]
+        if all(map(operator.is_, new, old)):
+            return item
+        return tuple(new) if type(item) is tuple else type(item)(*new)  # type: ignore[return-value]
+    if isinstance(item, Choice):
+        return change(item)  # type: ignore[return-value]
     names = _field_names(type(item))
     old = [getattr(item, name) for name in names]
     new = [part if type(part) in _PLAIN else map_choices(part, change) for part in old]
-    return item if all(map(operator.is_, new, old)) else type(item)(**dict(zip(names, new, strict=True)))
+    return item if all(map(operator.is_, new, old)) else type(item)(*new)
 
 
 def choices_in(item: object) -> list[Choice]:

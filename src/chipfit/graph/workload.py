@@ -7,7 +7,7 @@ features of a regression are columns of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from chipfit.graph.graph import Node
 from chipfit.graph.ops import (
@@ -40,8 +40,7 @@ WORKLOAD_KINDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(NamedTuple):
     """What one subgraph asks of the hardware, per image: sizes in elements, never bytes.
 
     `activation` is 0 for none, 1 for a clamp (ReLU, ReLU6), 2 for a function by table or slope; `adds` the number of
@@ -72,7 +71,7 @@ class Workload:
     out_elements: Value = 0
 
 
-WORKLOAD_FIELDS = tuple(item.name for item in fields(Workload) if item.name != "kind")
+WORKLOAD_FIELDS = Workload._fields[1:]
 """The numeric fields of a workload, in the order of feature columns."""
 
 
@@ -144,7 +143,7 @@ def describe(
     dilation = op.dilation if isinstance(op, (Conv2d, ConvTranspose2d)) else (1, 1)
     groups = op.groups if isinstance(op, (Conv2d, ConvTranspose2d)) else 1
     weights = op.weights(inputs)
-    parameters = constants + sum((product(shape) for name, shape in weights.items() if name == "weight"), start=0)
+    parameters = constants + (product(weights["weight"]) if "weight" in weights else 0)
     biased = normalised if isinstance(op, (Conv2d, ConvTranspose2d, Linear)) else False
     out_elements = product(output)
     if isinstance(op, Activation):
@@ -157,6 +156,6 @@ def describe(
         macs=op.macs(inputs),
         parameters=parameters,
         biases=where(either("bias" in weights, biased), out_channels, 0),
-        in_elements=sum((product(shape) for shape in inputs), start=0) - constants + adds * out_elements,
+        in_elements=sum(map(product, inputs), start=0) - constants + adds * out_elements,
         out_elements=out_elements,
     )  # fmt: skip
