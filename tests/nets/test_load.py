@@ -110,13 +110,15 @@ def test_functions_that_give_no_network(models: str, name: str, message: str) ->
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "detector.onnx").write_bytes(b"")
+    (tmp_path / "detector.tflite").write_bytes(b"")
     (tmp_path / "net.txt").write_text("")
     for given, message in (
         (tmp_path / "detektor.onnx", r"no such file; in .* there is detector\.onnx"),
         (tmp_path / "gone" / "net.onnx", "no such file, nor a directory"),
         (tmp_path / "detector.onnx", "not a readable ONNX file"),
         (tmp_path / "net.txt", "not a form that chipfit reads"),
-        ("net.tflite", "this version of chipfit does not read .tflite files"),
+        (tmp_path / "detektor.tflite", r"no such file; in .* there is detector\.tflite"),
+        (tmp_path / "detector.tflite", "not a readable TFLite file"),
         ("net.pt", "pickles are never loaded"),
         ("resnet9", "did you mean resnet8"),
         ("xyzzy", "the zoo has mobilenet_v1"),

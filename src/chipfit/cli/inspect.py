@@ -24,7 +24,9 @@ def targets(json: Json = False) -> None:
 
 
 def estimate(
-    model: Annotated[str, typer.Argument(help=".onnx file, module:function for PyTorch, or a name from the zoo.")],
+    model: Annotated[
+        str, typer.Argument(help=".onnx or .tflite file, module:function for PyTorch, or a name of the zoo.")
+    ],
     target: TargetName,
     precision: Precision = None,
     estimator: Annotated[Path | None, typer.Option(help="An estimator file written by chipfit fit.")] = None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import nn
 
-FORMS = "an .onnx file, module:function for PyTorch, or a name from the zoo"
+FORMS = "an .onnx or .tflite file, module:function for PyTorch, or a name from the zoo"
 
 # What a user's own function raises when it builds a module.
 BUILDING_ERRORS = (
@@ -41,11 +41,11 @@ def load(
 ) -> Network:
     """The network that `model` stands for.
 
-    `model` is a `Network` (handed back), a PyTorch module, an ONNX model, the path of an .onnx file, "module:function"
-    for a function without arguments that gives a module, a network or a pair (module, input shape), or a name from the
-    zoo, whose weights `seed` draws and whose last layer has `classes` outputs. `input_shape`, batch first, is needed
-    for PyTorch modules that have no `example_input`, and for ONNX files with open sizes. Raises `InvalidInput` for what
-    cannot be read.
+    `model` is a `Network` (handed back), a PyTorch module, an ONNX model, the path of an .onnx or .tflite file,
+    "module:function" for a function without arguments that gives a module, a network or a pair (module, input shape),
+    or a name from the zoo, whose weights `seed` draws and whose last layer has `classes` outputs. `input_shape`, batch
+    first and channels before height and width, is needed for PyTorch modules that have no `example_input`, and for
+    files with open sizes. Raises `InvalidInput` for what cannot be read.
     """
     if isinstance(model, Network):
         return model
@@ -56,14 +56,13 @@ def load(
 
 def _by_name(text: str, input_shape: Any, seed: int, classes: int | None) -> Network:
     path, suffix = Path(text), Path(text).suffix.lower()
+    if suffix in (".onnx", ".tflite") and not path.is_file():
+        raise InvalidInput(f"{text}: there is no such file{_similar_files(path)}")
     if suffix == ".tflite":
-        raise InvalidInput(
-            f"{text}: this version of chipfit does not read .tflite files; "
-            "give the ONNX file or the PyTorch module that it was made from"
-        )
+        from chipfit.nets.tflite.importer import import_tflite
+
+        return import_tflite(path, input_shape=input_shape)
     if suffix == ".onnx":
-        if not path.is_file():
-            raise InvalidInput(f"{text}: there is no such file{_similar_files(path)}")
         from chipfit.nets.onnx.importer import import_onnx
 
         return import_onnx(path, input_shape=input_shape)
@@ -86,7 +85,7 @@ def _by_name(text: str, input_shape: Any, seed: int, classes: int | None) -> Net
 def _similar_files(path: Path) -> str:
     if not path.parent.is_dir():
         return f", nor a directory {path.parent}; check the path"
-    there = sorted(item.name for item in path.parent.iterdir() if item.suffix.lower() == ".onnx")
+    there = sorted(item.name for item in path.parent.iterdir() if item.suffix.lower() == path.suffix.lower())
     near = difflib.get_close_matches(path.name, there, n=3, cutoff=0.4) or there[:3]
     return f"; in {path.parent} there is {', '.join(near)}" if near else "; check the path"
 

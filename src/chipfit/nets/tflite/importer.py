@@ -32,7 +32,7 @@ ALLOWANCE = 2**20
 def import_tflite(model: Path | str | bytes, *, input_shape: InputShape | None = None) -> Network:
     """The network of a TFLite file, of floating-point numbers also where the file has integers.
 
-    Keys are the names of the file's tensors. Images, which the file has as (batch, height, width, channels), are
+    Keys are the names of the file's tensors, of joined names the first. Images, which the file has as (batch, height, width, channels), are
     (batch, channels, height, width) in the graph. A batch that is open becomes 1. `input_shape`, batch first, as the
     graph has it, fixes other open sizes: one shape, or one per input by name. What the file says of the quantisation
     of tensors is kept beside the network; what no node of a graph can say becomes an `Opaque`. Raises `InvalidInput`
@@ -53,7 +53,7 @@ def import_tflite(model: Path | str | bytes, *, input_shape: InputShape | None =
 class _Importer:
     def __init__(self, model: StoredModel, where: str, input_shape: InputShape | None, budget: int) -> None:
         self.model, self.where, self.budget = model, where, budget
-        self.names = _unique([tensor.name or f"tensor_{index}" for index, tensor in enumerate(model.tensors)])
+        self.names = _names(model.tensors)
         given = {index: self._input(index, input_shape) for index in model.inputs}
         inputs = [Input(self.names[index], shape) for index, shape in given.items()]
         self.views = Views(Draft(inputs))
@@ -255,16 +255,21 @@ class _Importer:
         return shape
 
 
-def _unique(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind those that another tensor has too."""
+def _names(tensors: Sequence[StoredTensor]) -> dict[int, str]:
+    """A name for each tensor that no other one has.
+
+    Of the names of all that a converter made one operator of, joined by semicolons, the first is kept: that of the
+    last layer. What is computed comes before weights, which often bear the same names.
+    """
+    names: dict[int, str] = {}
     taken: set[str] = set()
     again: Counter[str] = Counter()
-    found: list[str] = []
-    for wanted in names:
+    for index in sorted(range(len(tensors)), key=lambda index: tensors[index].data is not None):
+        wanted = tensors[index].name.partition(";")[0] or f"tensor_{index}"
         key = wanted
         while key in taken:
             again[wanted] += 1
             key = f"{wanted}_{again[wanted]}"
         taken.add(key)
-        found.append(key)
-    return found
+        names[index] = key
+    return names
