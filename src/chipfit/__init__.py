@@ -12,7 +12,7 @@ chipfit.export(summary, "V3", "onnx", "faster.onnx")
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from chipfit.estimate.accumulate import Costs
+    from chipfit.estimate.design import Area, Designs
+    from chipfit.graph.graph import Graph
     from chipfit.nets.network import Network
     from chipfit.run.export import Exported
     from chipfit.run.study import Study
     from chipfit.run.summary import Summary
     from chipfit.targets.target import Target
 
-__all__ = ["estimate", "export", "load", "open", "search", "target"]
+__all__ = ["design", "estimate", "export", "load", "open", "search", "target"]
 
 
 def load(
@@ -60,6 +62,34 @@ def estimate(network: Network, chip: Target, codes: NDArray[np.int64] | None = N
     from chipfit.estimate.store import default_estimator
 
     return default_estimator(chip).costs(network.graph, codes)
+
+
+def design(
+    target: str | Path | Target,
+    models: Sequence[str | Path | nn.Module | Network],
+    vary: Mapping[str, Sequence[Any]],
+    *,
+    area: Area | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> Designs:
+    """Networks simulated on every combination of varied keys of a target, to compare chips before there is one.
+
+    `vary` goes from keys of the target ("lanes.output_channels", or two joined by "+") to values; `models` are what
+    `load` takes, named as they are given. Raises what `estimate.design.compare_designs` raises.
+    """
+    from chipfit.errors import InvalidInput
+    from chipfit.estimate.design import compare_designs
+    from chipfit.targets import Target, load_target
+
+    chip = target if isinstance(target, Target) else load_target(target)
+    graphs: dict[str, Graph] = {}
+    for model in models:
+        network = load(model, input_shape=input_shape)
+        name = str(model) if isinstance(model, (str, Path)) else network.name
+        if name in graphs:
+            raise InvalidInput(f"two networks are called {name!r}: give each a name of its own, once")
+        graphs[name] = network.graph
+    return compare_designs(chip, graphs, vary, area)
 
 
 def open(network: Network, **edits: Any) -> Network:

@@ -7,7 +7,7 @@ import sys
 import typer
 from typer.core import TyperGroup
 
-from chipfit.cli import inspect, measuring, runs
+from chipfit.cli import designing, inspect, measuring, runs
 from chipfit.errors import ChipfitError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ for command in (
     inspect.targets,
     inspect.estimate,
     inspect.space,
+    designing.design,
     runs.search,
     runs.report,
     runs.export,
