@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chipfit.errors import InvalidInput, UnsupportedOperator
+from chipfit.graph.build import Builder, conv_bn_act
 from chipfit.graph.graph import Graph, Input, Node
 from chipfit.graph.ops import (
     ACTIVATIONS,
@@ -39,7 +40,7 @@ from chipfit.graph.ops import (
 from chipfit.graph.values import Decision
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network, initialise
-from chipfit.nets.tflite.exporter import WRITERS, export_tflite, tflite_model
+from chipfit.nets.tflite.exporter import WRITERS, export_tflite, program_of, tflite_model
 from chipfit.nets.tflite.runtime import run_tflite
 from chipfit.nets.zoo import from_zoo
 
@@ -143,7 +144,7 @@ def torch_outputs(net: Network, inputs: tuple[np.ndarray, ...]) -> list[np.ndarr
     with torch.no_grad():
         rows = [module(*(torch.from_numpy(array[i : i + 1]) for array in inputs)) for i in range(len(inputs[0]))]
     rows = [row if isinstance(row, tuple) else (row,) for row in rows]
-    return [torch.cat(column).numpy() for column in zip(*rows, strict=True)]
+    return [torch.cat(column).detach().numpy() for column in zip(*rows, strict=True)]
 
 
 def name_of(case: tuple[Op, tuple[tuple[int, ...], ...]]) -> str:
@@ -202,3 +203,91 @@ def test_what_cannot_be_written_is_named_all_at_once(tmp_path: Path) -> None:
     open_graph = Graph((Input("in0", IMAGE),), (), ("in0",), (Decision("width", (1, 2)),))
     with pytest.raises(InvalidInput, match="1 decisions are open; close it with a code"):
         tflite_model(Network("net", open_graph, {}))
+
+
+def codes_of(net: Network) -> list[str]:
+    return [operation.code for operation in program_of(net).operations]
+
+
+def test_a_tensor_has_the_key_of_the_last_node_that_is_written_with_it() -> None:
+    b = Builder()
+    x = conv_bn_act(b, b.input("image", (1, 3, 8, 8)), 4, key="stem")
+    x = b.activation(b.elementwise(x, b.batch_norm(x, key="side"), "add", key="sum"), "relu", key="sum.act")
+    x = b.batch_norm(b.linear(b.reshape(x, (-1,), key="flat"), 5, key="classes"), key="classes.bn")
+    net = network(b.graph(x))
+    program = program_of(net)
+    assert [operation.output for operation in program.operations] == [
+        "stem.act",
+        "side",
+        "sum.act",
+        "flat",
+        "classes.bn",
+    ]
+    assert (program.inputs, program.outputs) == (["image"], ["classes.bn"])
+    # A flattened image needs no turning: the linear layer's columns are.
+    assert "TRANSPOSE" not in codes_of(net)
+    assert_same(net, samples(net.graph, 2))
+
+
+def test_what_is_read_elsewhere_is_not_fused_away() -> None:
+    b = Builder()
+    x = b.conv(b.input("image", (1, 3, 8, 8)), 4, key="conv")
+    y = b.activation(b.batch_norm(x, key="bn"), "relu", key="act")
+    net = network(b.graph((b.elementwise(x, y, "add", key="sum"), "bn")))
+    assert codes_of(net) == ["CONV_2D", "DEPTHWISE_CONV_2D", "RELU", "ADD"]
+    assert_same(net, samples(net.graph, 2))
+
+
+def test_attention_and_squeeze_are_written_without_turning_images() -> None:
+    b = Builder()
+    x = b.input("rows", (1, 6, 8))
+    heads = [b.reshape(b.linear(x, 8, key=name), (6, 2, 4), key=f"{name}.heads") for name in ("query", "key", "value")]
+    query, value = (b.add(Transpose((0, 2, 1, 3)), heads[i], key=f"turned{i}") for i in (0, 2))
+    scores = b.add(MatMul(), query, b.add(Transpose((0, 2, 3, 1)), heads[1], key="turned1"), key="scores")
+    x = b.add(MatMul(), b.softmax(scores, key="chances"), value, key="mixed")
+    x = b.reshape(b.add(Transpose((0, 2, 1, 3)), x, key="back"), (6, 8), key="joined")
+    net = network(b.graph(x))
+    assert codes_of(net).count("TRANSPOSE") == 4
+    assert_same(net, samples(net.graph, 2))
+    b = Builder()
+    image = b.input("image", (1, 8, 6, 6))
+    gate = b.reshape(b.global_pool(image, key="pool"), (8,), key="flat")
+    gate = b.reshape(b.activation(b.linear(gate, 8, key="gate"), "sigmoid", key="open"), (8, 1, 1), key="wide")
+    net = network(b.graph(b.elementwise(image, gate, "mul", key="scaled")))
+    assert "TRANSPOSE" not in codes_of(net)
+    assert_same(net, samples(net.graph, 2))
+
+
+def test_inputs_constants_and_repetitions_can_be_outputs() -> None:
+    nodes = (
+        Node("constant", Constant((1, 2, 3, 4)), ()),
+        Node("act", Activation("relu"), ("image",)),
+        Node("unread", Activation("tanh"), ("act",)),
+    )
+    net = network(Graph((Input("image", IMAGE),), nodes, ("act", "image", "act", "constant")))
+    assert len(set(program_of(net).outputs)) == 4
+    assert_same(net, samples(net.graph, 1))
+
+
+def test_a_file_is_written_whole_and_runs(tmp_path: Path) -> None:
+    net = from_zoo("ds_cnn")
+    path = tmp_path / "net.tflite"
+    assert export_tflite(net, path) == ()
+    assert path.read_bytes() == tflite_model(net)
+    (images,) = samples(net.graph, 3)
+    (together,) = run_tflite(path, images)
+    for index in range(3):
+        np.testing.assert_array_equal(run_tflite(path, images[index : index + 1])[0][0], together[index])
+
+
+def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
+    net = from_zoo("ds_cnn")
+    with pytest.raises(InvalidInput, match=r"input 'input' has shape \(1, 49, 10, 1\), got \(2, 10, 49, 1\)"):
+        run_tflite(tflite_model(net), np.zeros((2, 1, 10, 49), np.float32))
+    with pytest.raises(InvalidInput, match="the file has 1 inputs, got 2"):
+        run_tflite(tflite_model(net), *[np.zeros((2, 1, 49, 10), np.float32)] * 2)
+    (tmp_path / "x.tflite").write_bytes(b"no model at all")
+    with pytest.raises(InvalidInput, match=r"LiteRT cannot run .*x\.tflite"):
+        run_tflite(tmp_path / "x.tflite", np.zeros((1, 1), np.float32))
+    with pytest.raises(InvalidInput, match=r"cannot read .*missing\.tflite"):
+        run_tflite(tmp_path / "missing.tflite", np.zeros((1, 1), np.float32))

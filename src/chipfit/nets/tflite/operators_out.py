@@ -259,6 +259,7 @@ SIMPLE = {
     "sigmoid": "LOGISTIC",
     "tanh": "TANH",
     "exp": "EXP",
+    "sqrt": "SQRT",
     "abs": "ABS",
     "gelu": "GELU",
     "gelu_tanh": "GELU",
@@ -289,8 +290,6 @@ def activation(outline: Outline, node: Node, op: Activation) -> None:
             name = outline.emit("MUL", [source, gate], key, shape)
         case "neg":
             name = outline.emit("MUL", [source, outline.numbers(f"{key}/minus", np.array([-1.0]))], key, shape)
-        case "sqrt":
-            name = outline.emit("SQRT", [source], key, shape, real=True)
         case _:
             options = {"gelu_tanh": {"Approximate": True}, "leaky_relu": {"Alpha": op.slope}}.get(op.function)
             name = outline.emit(SIMPLE[op.function], [source], key, shape, options)
@@ -328,7 +327,7 @@ def elementwise(outline: Outline, node: Node, op: Elementwise) -> None:
     shape = outline.shape(node.key)
     shape = outline.file_shape(shape) if file_order else shape
     options = {"FusedActivationFunction": chain.function} if fuses else None
-    name = outline.emit(PAIRS[op.function], inputs, chain.key, shape, options, real=op.function == "div")
+    name = outline.emit(PAIRS[op.function], inputs, chain.key, shape, options)
     outline.give(chain.key, name, file_order)
 
 

@@ -94,6 +94,9 @@ class _Quantiser:
             if (layer := LAYERS.get(operation.code)) is not None
             for place in (layer.weight, layer.bias)
         }
+        self.lowest = {
+            name for name, tensor in program.tensors.items() if tensor.data is not None and _is_lowest(tensor.data)
+        }
         self.affines: dict[str, Affine] = {}
         self.leader: dict[str, str] = {}
         self._share()
@@ -120,39 +123,41 @@ class _Quantiser:
 
     def _share(self) -> None:
         """Finds what is fixed, and which of the other tensors must have the same scale and zero point."""
-        for name in self.program.inputs:
-            self._pin(name)
+        self._pin()
         for operation in self.operations:
-            self._pin(operation.output)
             if operation.code in FIXED and not operation.real:
                 scale, point = FIXED[operation.code]
                 self.affines[operation.output] = Affine(np.array([scale], np.float32), np.array([point], np.int64))
             if operation.code not in MOVES:
                 continue
             inputs = [name for name in operation.inputs if self.number(name)]
-            moved = [name for name in inputs if not self._lowest(name)]
+            moved = [name for name in inputs if name not in self.lowest]
             known = [self.affines.get(name) for name in moved]
             first = known[0]
             if first is not None and all(other is not None and first.same(other) for other in known):
                 self.affines.setdefault(operation.output, first)
+            if operation.output in self.affines:
+                inner = (name for name in moved if name in self.writers and name not in self.network.graph.shapes)
+                for name in inner:
+                    self.affines.setdefault(name, self.affines[operation.output])
             free = [name for name in (*moved, operation.output) if name not in self.affines]
             for name in free[1:]:
                 self.leader[self._first(name)] = self._first(free[0])
 
-    def _pin(self, name: str) -> None:
-        if name in self.given:
-            self.affines[name] = _checked(name, self.given[name], self.network.name)
-
-    def _lowest(self, name: str) -> bool:
-        """Whether a constant is the filling that no maximum finds."""
-        data = self.program.tensors[name].data
-        return data is not None and data.size == 1 and float(data.reshape(-1)[0]) == float(np.finfo(np.float32).min)
+    def _pin(self) -> None:
+        """Takes what the network itself says of its tensors."""
+        if not self.given:
+            return
+        for name in self.program.tensors:
+            found = self.given.get(name) or self.given.get(f"{name}.value")
+            if found is not None and self.number(name):
+                self.affines[name] = _checked(name, found, self.network.name)
 
     def _assign(self) -> None:
         """Scale and zero point of every tensor that is not fixed: from all that its group is known to hold."""
         groups: dict[str, list[str]] = {}
         for name in self.program.tensors:
-            if name not in self.affines and self.number(name) and not self._lowest(name):
+            if name not in self.affines and self.number(name) and name not in self.lowest:
                 groups.setdefault(self._first(name), []).append(name)
         missing: list[str] = []
         for names in groups.values():
@@ -173,8 +178,6 @@ class _Quantiser:
         """From where to where a tensor's numbers go, as far as that is known."""
         data = self.program.tensors[name].data
         if data is not None:
-            if name in self.given:
-                return None
             return float(data.min()), float(data.max())
         if self.ranges is not None and name in self.ranges:
             low, high = self.ranges[name]
@@ -254,7 +257,7 @@ class _Quantiser:
             for name in operation.inputs:
                 if operation.real and name in self.affines:
                     name = self._real(name, constants[name], fitted)
-                elif operation.code in MOVES and constants[name] is not None and self._was_lowest(constants[name]):
+                elif name in self.lowest:
                     name = self._lowest_integer(name, self.affines[operation.output])
                 elif operation.code in MOVES and name in self.affines:
                     name = self._fitted(name, constants[name], operation.output, fitted)
@@ -302,14 +305,15 @@ class _Quantiser:
             fitted[name, output] = other
         return fitted[name, output]
 
-    @staticmethod
-    def _was_lowest(data: Array | None) -> bool:
-        return data is not None and data.size == 1 and float(data.reshape(-1)[0]) == float(np.finfo(np.float32).min)
-
     def _lowest_integer(self, name: str, affine: Affine) -> str:
         shape = self.program.tensors[name].shape
         self.program.change(name, np.full(shape, LOW, np.int8), "int8", affine)
         return name
+
+
+def _is_lowest(data: Array) -> bool:
+    """Whether a constant is the filling that no maximum finds: it is no part of any range."""
+    return data.size == 1 and float(data.reshape(-1)[0]) == float(np.finfo(np.float32).min)
 
 
 def _checked(name: str, quantisation: Quantisation, network: str) -> Affine:

@@ -29,7 +29,7 @@ def run_tflite(model: bytes | Path, *inputs: Array) -> list[Array]:
     turned = [_ordered(array, TO_FILE) for array in inputs]
     for place, array in zip(places, turned, strict=True):
         if tuple(place["shape"][1:]) != array.shape[1:]:
-            raise InvalidInput(f"input {place['name']!r} has shape {tuple(place['shape'])}, got {array.shape}")
+            raise InvalidInput(f"input {place['name']!r} has shape {tuple(place['shape'].tolist())}, got {array.shape}")
     for number in range(len(inputs[0])):
         for place, array in zip(places, turned, strict=True):
             interpreter.set_tensor(place["index"], _stored(array[number : number + 1], place))
@@ -44,7 +44,10 @@ def _interpreter(model: bytes | Path) -> Any:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
         raise MissingDependency("running a TFLite file needs LiteRT; install chipfit[litert]") from None
-    content = model if isinstance(model, bytes) else model.read_bytes()
+    try:
+        content = model if isinstance(model, bytes) else model.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {model}: {error.strerror}; give a .tflite file") from None
     try:
         interpreter = Interpreter(model_content=content, num_threads=1)
         interpreter.allocate_tensors()
