@@ -145,10 +145,7 @@ def as_json(found: Designs, limits: Mapping[str, float]) -> dict[str, Any]:
         "parameters": [
             {"name": item.name, "keys": list(item.keys), "values": list(item.values)} for item in found.parameters
         ],
-        "limits": {
-            {"latency": "latency_s", "energy": "energy_j"}[cost]: figure(bound, "given")
-            for cost, bound in limits.items()
-        },
+        "limits": {cost: figure(bound, "given") for cost, bound in limits.items()},
         "networks": [
             {"name": name, "macs": figure(int(found.macs[i]), "counted"), "missing": _missing(found, name)}
             for i, name in enumerate(found.networks)
