@@ -107,7 +107,7 @@ def picture(found: Designs, width: int, height: int) -> Picture:
             for i in _drawn(order, best, latency)
         }
         front = tuple(mark for i, mark in marks.items() if best[i])
-        path = f"M{front[0].x} {top}V{front[0].y}" + "".join(f"H{m.x}V{m.y}" for m in front[1:]) + f"H{right}"
+        path = f"M{front[0].x} {front[0].y}" + "".join(f"H{m.x}V{m.y}" for m in front[1:]) + f"H{right}"
         beaten = tuple(mark for i, mark in marks.items() if not best[i])
         drawn.append(Series(plain(name), "abcdef"[index], SHAPES[index], front, beaten, path))
     wide = width > 500
