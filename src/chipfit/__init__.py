@@ -122,7 +122,7 @@ def search(study: str | Path | Study | Mapping[str, Any], out: str | Path) -> Su
 
 
 def export(summary: Summary, trial: str, format: str, path: str | Path) -> Exported:
-    """Writes a result as a plain model ("onnx" or "torch") and checks what was written.
+    """Writes a result as a plain model ("onnx", "tflite" for int8, or "torch") and checks what was written.
 
     `trial` is a row ("baseline", "V3 both" or its first word) or a trial number. Raises `errors.InvalidInput`.
     """

@@ -1,6 +1,7 @@
 """What is handed over is what was promised: the same costs when read back, the same outputs."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch
 from chipfit.errors import InvalidInput, LimitImpossible
 from chipfit.nets.load import load
 from chipfit.nets.module import GraphModule
+from chipfit.nets.tflite.runtime import run_tflite
 from chipfit.run import export as room
 from chipfit.run.export import export, network_of
 from chipfit.run.launch import launch
 from chipfit.run.problem import prepare
 from chipfit.run.summary import Summary, summarise
+from chipfit.run.workers import task_of
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +66,47 @@ def test_plain_pytorch_code_computes_the_same(done: Summary, tmp_path: Path) -> 
         torch.testing.assert_close(space["load"]()(images), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["baseline", "V2"])
+def test_an_int8_file_holds_the_limits_and_comes_close(done: Summary, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "model.tflite"
+    exported = export(done, name, "tflite", path)
+    for cost, value in exported.costs.items():
+        if cost == "parameters":
+            # Two numbers of each normalised channel became one bias.
+            assert value < exported.promised[cost]
+        else:
+            assert value == pytest.approx(exported.promised[cost], rel=1e-9), cost
+    found = exported.integers
+    assert found is not None
+    assert (found.images, found.in_float, found.unchecked) == (12, (), "")
+    assert abs(found.integer["accuracy"] - found.real["accuracy"]) <= 2 / 12
+    assert found.real["accuracy"] == done.named(name).metrics["test_accuracy"]
+    assert 0 < found.mean_deviation <= found.largest_deviation < 0.1 * found.span
+    # What is reported is what the file computes, on the images of the task.
+    task = task_of(done.study.task)
+    ((images, labels),) = task.batches("test", 12)
+    (given,) = run_tflite(path, images.numpy())
+    assert task.metrics(torch.from_numpy(given), labels) == found.integer
+
+
+def test_int8_without_litert_says_how_to_get_it(done: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    exported = export(done, "V2", "tflite", tmp_path / "model.tflite")
+    assert exported.integers is not None
+    assert exported.integers.unchecked == "running a TFLite file needs LiteRT; install chipfit[litert]"
+    assert (tmp_path / "model.tflite").is_file()
+
+
+def test_int8_needs_images_that_chipfit_knows(tiny: Any, tmp_path: Path) -> None:
+    list(launch(tiny(variants={"V2": ["fuse"]}), tmp_path / "run"))
+    with pytest.raises(InvalidInput, match=r"training of its own \(tiny_problem:by_size\), so chipfit knows no images"):
+        export(summarise(tmp_path / "run"), "baseline", "tflite", tmp_path / "x.tflite")
+    assert not (tmp_path / "x.tflite").exists()
+
+
 def test_what_cannot_be_exported_is_refused(done: Summary, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="format 'tflite': known are onnx, torch"):
-        export(done, "V1", "tflite", tmp_path / "x")
+    with pytest.raises(InvalidInput, match="format 'coreml': known are onnx, tflite, torch"):
+        export(done, "V1", "coreml", tmp_path / "x")
     with pytest.raises(InvalidInput, match="has no result 'V7'"):
         export(done, "V7", "onnx", tmp_path / "x.onnx")
     (done.directory / "weights" / "trial0000.safetensors").unlink()

@@ -14,6 +14,7 @@ from chipfit.cli.options import Json, overrides
 from chipfit.cli.output import bar, figure, notices, people, print_json, progress
 
 if TYPE_CHECKING:
+    from chipfit.run.integers import Integers
     from chipfit.run.journal import Trial
     from chipfit.run.stages import Event
     from chipfit.run.study import Study
@@ -182,7 +183,7 @@ def report(
 def export(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
     trial: Annotated[str, typer.Option(help="A trial number, or a row of the table (baseline, V1, ...).")],
-    format: Annotated[str, typer.Option(help="onnx, or torch (plain code and weights).")] = "onnx",
+    format: Annotated[str, typer.Option(help="onnx, tflite (int8), or torch (plain code and weights).")] = "onnx",
     out: Annotated[Path | None, typer.Option(help="Where to write (default: in the run directory).")] = None,
     json: Json = False,
 ) -> None:
@@ -193,11 +194,12 @@ def export(
 
     summary = summarise(directory)
     number = summary.named(trial).number
-    default = directory / (f"trial{number:04d}.onnx" if format == "onnx" else f"trial{number:04d}")
+    default = directory / (f"trial{number:04d}" if format == "torch" else f"trial{number:04d}.{format}")
     written = write(summary, trial, format, out or default)
     if json:
         costs = {name: figure(value, "predicted") for name, value in written.costs.items()}
-        print_json({"path": str(written.path), "trial": number, "costs": costs})
+        found: dict[str, Any] = {"path": str(written.path), "trial": number, "costs": costs}
+        print_json(found if written.integers is None else found | {"int8": _integers_json(written.integers)})
         return
     costs = {name: amount(name, written.costs[name]) for name in ("latency", "weights", "peak_memory")}
     people().print(
@@ -206,4 +208,31 @@ def export(
         f"{amount('latency', written.promised['latency'])}), weights {costs['weights']}, "
         f"peak memory {costs['peak_memory']}",
         highlight=False,
+    )
+    if written.integers is not None:
+        people().print(_integers_text(written.integers), highlight=False)
+
+
+def _integers_json(integers: Integers) -> dict[str, Any]:
+    names = ("mean_deviation", "largest_deviation", "span")
+    return {
+        "images": integers.images,
+        "metrics": {name: figure(value, "measured") for name, value in integers.integer.items()},
+        "float_metrics": {name: figure(value, "measured") for name, value in integers.real.items()},
+        "outputs": {} if integers.unchecked else {name: figure(getattr(integers, name), "measured") for name in names},
+        "in_float": list(integers.in_float),
+        "unchecked": integers.unchecked,
+    }
+
+
+def _integers_text(integers: Integers) -> str:
+    """What people read of an int8 file: how accurate it is, and what is special about it."""
+    kept = f"\n  in float32, as 8 bits do not do: {', '.join(integers.in_float)}" if integers.in_float else ""
+    if integers.unchecked:
+        return f"  not run: {integers.unchecked}{kept}"
+    metric = integers.metric
+    return (
+        f"  int8 run on {integers.images} test images: {metric} {100 * integers.integer[metric]:.1f} % (float "
+        f"{100 * integers.real[metric]:.1f} %); outputs differ by {integers.mean_deviation:.3g} on average, "
+        f"{integers.largest_deviation:.3g} at most, of a span of {integers.span:.3g}{kept}"
     )

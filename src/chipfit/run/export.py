@@ -16,20 +16,25 @@ from chipfit.graph.graph import Graph
 from chipfit.nets.inherit import inherit
 from chipfit.nets.load import load
 from chipfit.nets.network import Network, load_weights
+from chipfit.run.integers import Integers, export_integers
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem, amount, prepare
 from chipfit.run.summary import Summary
 
-FORMATS = ("onnx", "torch")
+FORMATS = ("onnx", "tflite", "torch")
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written, and what the written file costs when it is read back and estimated anew (SI units)."""
+    """What was written, and what the written file costs when it is read back and estimated anew (SI units).
+
+    `integers` says of an int8 file how it does beside the network that it was made from.
+    """
 
     path: Path
     costs: Mapping[str, float]
     promised: Mapping[str, float]
+    integers: Integers | None = None
 
 
 def network_of(problem: Problem, summary: Summary, trial: Trial) -> Network:
@@ -57,26 +62,18 @@ def inherited(problem: Problem, summary: Summary, trial: Trial) -> Mapping[str, 
 
 
 def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
-    """Writes a trial (a number, "baseline" or a variant) as an ONNX file or a folder with plain PyTorch code.
+    """Writes a trial (a number, "baseline" or a variant) as an ONNX file, an int8 TFLite file or plain PyTorch code.
 
-    What was written is read back, cut and estimated anew, and the limits of the study are checked on it.
-    Raises `InvalidInput` for an unknown format or trial, `LimitImpossible` when the written model breaks a limit that
-    the result had promised to hold.
+    int8 is calibrated on training images of the study's task. What was written is read back, cut and estimated anew,
+    and the limits of the study are checked on it; an int8 file is also run on the test split. Raises `InvalidInput` for
+    an unknown format or trial, and for int8 in a study whose images chipfit does not know, `LimitImpossible` when the
+    written model breaks a limit that the result had promised to hold.
     """
     if format not in FORMATS:
         raise InvalidInput(f"format {format!r}: known are {', '.join(FORMATS)}")
     trial = summary.named(name)
     problem = prepare(summary.study)
-    network = network_of(problem, summary, trial)
-    if format == "onnx":
-        from chipfit.nets.onnx.exporter import export_onnx
-
-        export_onnx(network, path)
-        written = load(path).graph
-    else:
-        from chipfit.nets.pytorch.exporter import export_torch
-
-        written = load(_plain_module(export_torch(network, path)), input_shape=network.graph.inputs[0].shape).graph
+    written, integers = _written(network_of(problem, summary, trial), problem, format, path)
     costs = _costs(problem, written)
     for cost, limit in problem.limits.items():
         if costs[cost] > limit * (1 + ROUNDING) and trial.costs[cost] <= limit * (1 + ROUNDING):
@@ -84,7 +81,23 @@ def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
                 f"{path}: the written model has {cost} {amount(cost, costs[cost])}, above the limit "
                 f"{amount(cost, limit)} that trial {trial.number} holds; please report this"
             )
-    return Exported(path, costs, trial.costs)
+    return Exported(path, costs, trial.costs, integers)
+
+
+def _written(network: Network, problem: Problem, format: str, path: Path) -> tuple[Graph, Integers | None]:
+    """Writes a network and reads it back."""
+    if format == "onnx":
+        from chipfit.nets.onnx.exporter import export_onnx
+
+        export_onnx(network, path)
+        return load(path).graph, None
+    if format == "tflite":
+        integers = export_integers(network, problem.study, path)
+        return load(path).graph, integers
+    from chipfit.nets.pytorch.exporter import export_torch
+
+    module = _plain_module(export_torch(network, path))
+    return load(module, input_shape=network.graph.inputs[0].shape).graph, None
 
 
 def _plain_module(path: Path) -> Any:
