@@ -49,6 +49,20 @@ def _sum(*paddings: Sequence[int]) -> tuple[int, int, int, int]:
     return top, left, bottom, right
 
 
+def _evened(
+    padding: Sequence[int], size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, int, int, int]:
+    """The same padding on both sides where a window reads no more of it: files leave out what is not read."""
+    sides = list(padding)
+    for axis in (0, 1):
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        before, after = sides[axis], sides[axis + 2]
+        windows = [(size[axis] + before + behind - reach) // stride[axis] for behind in (after, before)]
+        if after < before and windows[0] == windows[1]:
+            sides[axis + 2] = before
+    return sides[0], sides[1], sides[2], sides[3]
+
+
 def _unpadded(call: Call, key: str) -> tuple[str, tuple[int, int, int, int]]:
     """What a padding with zeros in front of a convolution reads, and that padding."""
     node = call.draft.nodes.get(key)
@@ -79,6 +93,7 @@ def _conv(call: Call, weight: Array, groups: int) -> View:
     if min(padding) < 0:
         raise Unrepresentable("crops beyond the padding")
     spread = (dilation[0] * block[0], dilation[1] * block[1])
+    padding = _evened(padding, call.draft.shapes[image][2:], kernel, stride, spread)
     key = call.inner("conv", 1)
     bias = call.bias(2, weight.shape[0])
     result = to.convolution(call.draft, key, image, weight, bias, stride, padding, spread, groups)
@@ -273,6 +288,7 @@ def _pool(function: str) -> Build:
         counted = function == "max" or not any(padding)
         if not any(padding):
             image, padding = _filled(call, image, function)
+            padding = _evened(padding, call.draft.shapes[image][2:], kernel, stride, (1, 1))
         if kernel == size and not any(padding):
             return call.activated(View(call.draft.add(key, GlobalPool(function), [image]), IMAGE))
         op = Pool2d(function, (kernel[0], kernel[1]), (stride[0], stride[1]), padding, False, counted)
