@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,7 +13,18 @@ import pytest
 from chipfit.errors import InvalidInput
 from chipfit.estimate.design import Area, Designs, compare_designs
 from chipfit.nets.zoo import from_zoo
-from chipfit.report.design import assumption, designs, gaps, rankings, setting, shown, worst_network
+from chipfit.report.design import (
+    assumption,
+    designs,
+    effect_rows,
+    gaps,
+    headline,
+    importance,
+    rankings,
+    setting,
+    shown,
+    worst_network,
+)
 from chipfit.report.design_page import log_ticks, page, picture, write_page
 from chipfit.report.tables import text
 from chipfit.targets import load_target, variant
@@ -92,11 +104,32 @@ def test_rankings_name_both_sides_or_say_that_there_is_none() -> None:
     assert rankings(compared(count=1)) == []
 
 
+def test_of_many_pairs_that_change_places_the_rest_is_counted() -> None:
+    found = compared({"lanes.pixels": [1, 2]}, 5)
+    there, back = np.arange(1.0, 6), np.arange(5.0, 0, -1)
+    lines = rankings(replace(found, latency_s=np.stack([there, back])))
+    assert len(lines) == 2 * 4 + 1
+    assert lines[-1].startswith("6 other pairs")
+
+
 def test_the_worst_network_is_the_one_furthest_from_its_best() -> None:
     found = compared({"lanes.output_channels": [4, 32]}, 5)
     name, factor = worst_network(found, 0)
     factors = found.latency_s[0] / found.latency_s.min(axis=0)
     assert (name, factor) == (found.networks[int(factors.argmax())], pytest.approx(factors.max()))
+
+
+def test_what_matters_says_how_much_there_is_to_matter() -> None:
+    found = compared({"lanes.output_channels": [8, 32], "memory.on_chip_bytes": [262_144, 524_288]})
+    effects = importance(found)
+    assert [title for title, _, _ in effects] == ["latency (mean)", "energy (mean)", *found.networks]
+    mean = found.mean("latency_s")
+    assert effects[0][2] == pytest.approx(mean.max() / mean.min())
+    rows = {row[0]: row[1:] for row in effect_rows(found, effects)}
+    assert list(rows) == ["lanes.output_channels", "memory.on_chip_bytes", "several together", "highest by lowest"]
+    for column in zip(*(row for name, row in rows.items() if name != "highest by lowest"), strict=True):
+        assert sum(float(cell.split()[0]) for cell in column) == pytest.approx(100, abs=0.16)
+    assert f"a factor of {effects[0][2]:.3g}" in headline(found)
 
 
 def test_settings_carry_units() -> None:

@@ -29,6 +29,9 @@ EACH = 3
 COLUMNS = 2
 """Parameters that get columns of their own; more stand together in one."""
 
+PAIRS = 4
+"""Pairs of networks that change places and are named, those first that do so on most designs."""
+
 SIMULATED = "latency, energy and utilisation are simulated from the description: no chip was measured, nothing fitted"
 
 
@@ -95,14 +98,14 @@ def notes(found: Designs) -> list[str]:
 def headline(found: Designs) -> str:
     """The sentence that matters: what latency and energy depend on most."""
     parts: list[str] = []
-    for title, effects in importance(found)[:2]:
+    for title, effects, factor in importance(found)[:2]:
         cost = title.removesuffix(" (mean)")
         if np.isfinite(effects).all() and effects.any():
             most = int(np.argmax(effects))
-            parts.append(f"{cost} most on {found.parameters[most].name} ({share(effects[most])} of its variance)")
-    return (
-        f"{' and '.join(parts)}.".capitalize().replace(" most", " depends most", 1) if parts else "Nothing to compare."
-    )
+            cause = f"{found.parameters[most].name} ({share(float(effects[most]))} of its variance)"
+            parts.append(f"{cost} differs by a factor of {factor:.3g}, most with {cause}")
+    text = "; ".join(parts) or "no cost differs over all designs"
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _lines(lines: Iterable[str], style: str = "") -> Padding:
@@ -213,12 +216,24 @@ def legend(found: Designs, left_out: int, held: NDArray[np.bool_] | None) -> lis
     return lines
 
 
-def importance(found: Designs) -> list[tuple[str, NDArray[np.float64]]]:
-    """Main effects (p,) of the parameters: on latency and energy, then on the latency of each network."""
-    mean = " (mean)" if len(found.networks) > 1 else ""
-    effects = [(f"latency{mean}", main_effects(found)), (f"energy{mean}", main_effects(found, "energy_j"))]
-    if len(found.networks) > 1:
-        effects += [(name, main_effects(found, "latency_s", i)) for i, name in enumerate(found.networks)]
+def importance(found: Designs) -> list[tuple[str, NDArray[np.float64], float]]:
+    """What latency and energy depend on, and then the latency of each network where there are several.
+
+    A title, the main effects (p,) of the parameters, and the factor between the lowest and the highest cost.
+    """
+    several = len(found.networks) > 1
+    costs: list[tuple[str, str, int | None]] = [
+        ("latency (mean)" if several else "latency", "latency_s", None),
+        ("energy (mean)" if several else "energy", "energy_j", None),
+    ]
+    if several:
+        costs += [(name, "latency_s", network) for network, name in enumerate(found.networks)]
+    effects: list[tuple[str, NDArray[np.float64], float]] = []
+    for title, quantity, network in costs:
+        values = found.mean(quantity) if network is None else getattr(found, quantity)[:, network]
+        known = values[np.isfinite(values)]
+        factor = float(known.max() / known.min()) if len(known) else math.nan
+        effects.append((title, main_effects(found, quantity, network), factor))
     return effects
 
 
@@ -226,20 +241,22 @@ def _importance(found: Designs) -> Group:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("What matters", overflow="fold")
     effects = importance(found)[: 2 + EACH]
-    for title, _ in effects:
+    for title, _, _ in effects:
         table.add_column(short(title).replace(" (", "\n("), justify="right", no_wrap=True)
     for row in effect_rows(found, effects):
         table.add_row(*row)
     return Group(table, _lines(["shares of the variance of the logarithm of a cost over all designs"], "dim"))
 
 
-def effect_rows(found: Designs, effects: Sequence[tuple[str, NDArray[np.float64]]]) -> list[list[str]]:
-    """One row for each parameter, the most important for latency first, and one for what they do together."""
+def effect_rows(found: Designs, effects: Sequence[tuple[str, NDArray[np.float64], float]]) -> list[list[str]]:
+    """One row for each parameter, the most important for latency first, for what they do together, and for the factor
+    between the lowest and the highest cost."""
     first = np.nan_to_num(effects[0][1])
     order = np.argsort(-first, kind="stable").tolist()
-    rows = [[plain(found.parameters[i].name), *(_effect(float(shares[i])) for _, shares in effects)] for i in order]
-    together = [_effect(1 - float(shares.sum()) if shares.any() else 0.0) for _, shares in effects]
-    return [*rows, ["several together", *together]]
+    rows = [[plain(found.parameters[i].name), *(_effect(float(shares[i])) for _, shares, _ in effects)] for i in order]
+    together = [_effect(1 - float(shares.sum()) if shares.any() else 0.0) for _, shares, _ in effects]
+    factors = [f"×{factor:.3g}" if math.isfinite(factor) else "–" for _, _, factor in effects]
+    return [*rows, ["several together", *together], ["highest by lowest", *factors]]
 
 
 def _effect(value: float) -> str:
@@ -251,7 +268,8 @@ def rankings(found: Designs) -> list[str]:
     if len(found.networks) == 1:
         return []
     lines: list[str] = []
-    for change in rank_changes(found):
+    changes = sorted(rank_changes(found), key=lambda change: -min(change.first_faster, change.second_faster))
+    for change in changes[:PAIRS]:
         for name, other, count, design in (
             (change.first, change.second, change.first_faster, change.best_for_first),
             (change.second, change.first, change.second_faster, change.best_for_second),
@@ -261,6 +279,8 @@ def rankings(found: Designs) -> list[str]:
                 f"{name} is faster than {other} on {plural(count, 'design')}, "
                 f"most at {settings(found, design)} (−{share(1 - own / others)})"
             )
+    if len(changes) > PAIRS:
+        lines.append(f"{plural(len(changes) - PAIRS, 'other pair')} that also change places: --json lists all")
     return lines or ["the order of the networks is the same on every design"]
 
 

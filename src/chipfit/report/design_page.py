@@ -195,7 +195,7 @@ def page(found: Designs, limits: Mapping[str, float] | None = None) -> str:
             for i in rows
         ],
         legend=legend(found, left_out, held),
-        causes=[title for title, _ in effects],
+        causes=[title for title, _, _ in effects],
         effects=effect_rows(found, effects),
         rankings=rankings(found),
         gaps=gaps(found),
