@@ -20,7 +20,7 @@ from chipfit.report.words import amount, listed, plain, plural, share
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LINES = 36
+LINES = 30
 """Lines of the table of designs; where all would be more, only designs on a front are shown."""
 
 EACH = 3
