@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from chipfit.errors import InvalidGraph
 from chipfit.estimate.accumulate import Costs, CostTables, along, counted, network_spread, runs, tabulate
+from chipfit.estimate.calibration import Calibration
 from chipfit.estimate.features import Floats, Rows
 from chipfit.estimate.regress import BOUNDS, Prediction, Regression
 from chipfit.graph.graph import Graph
@@ -103,7 +104,8 @@ class Unsupported:
 class Estimator:
     """Predicts what networks cost on one target at one precision. Build it with `fit` or `load_estimator`.
 
-    `systematic` is the relative error that all rows of a network share, calibrated on held-out networks.
+    `systematic` is the relative error that all rows of a network share, calibrated on held-out networks. `calibration`
+    is what whole networks on a board changed, None where none were measured (`calibrate`).
     """
 
     target: Target
@@ -111,6 +113,7 @@ class Estimator:
     regression: Regression
     systematic: float
     provenance: Provenance
+    calibration: Calibration | None = None
 
     @cached_property
     def precision(self) -> Precision:
@@ -124,7 +127,8 @@ class Estimator:
 
     def predict(self, rows: Rows) -> Prediction:
         """Costs of single subgraphs, which the target must be able to run."""
-        return self.regression.predict(self.target, self.precision, rows)
+        found = self.regression.predict(self.target, self.precision, rows)
+        return found if self.calibration is None else self.calibration.apply(rows, found)
 
     def costs(self, graph: Graph, codes: NDArray[np.int64] | None = None) -> Costs:
         """Costs of a closed graph (n = 1), or of `codes` (n, d) of an open one; for many codes `prepare` is faster.

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from chipfit import __version__
 from chipfit.errors import InvalidInput
+from chipfit.estimate.calibration import Calibration
 from chipfit.estimate.estimator import Errors, Estimator, Provenance
 from chipfit.estimate.features import RANGE_FIELDS, TERMS
 from chipfit.estimate.forest import Forest
@@ -31,6 +32,8 @@ from chipfit.targets.target import Target
 FORMAT = "chipfit estimator"
 VERSION = 1
 """Raised whenever the features or the layout change: older files are then refused, never misread."""
+CALIBRATED = "1 calibrated"
+"""In place of the version where the file holds a calibration, which programs that know none must not leave out."""
 
 _LAYOUT = hashlib.sha256(repr((WORKLOAD_KINDS, WORKLOAD_FIELDS, TERMS, RANGE_FIELDS)).encode()).hexdigest()[:16]
 _FORESTS = ("latency_trees", "energy_trees", "spread_trees")
@@ -46,7 +49,10 @@ def save_estimator(path: Path, estimator: Estimator) -> None:
         "provenance": estimator.provenance.as_json(),
         "regression": {name: _packed(values) for name, values in _arrays(estimator.regression).items()},
     }
-    head = {"format": FORMAT, "version": VERSION, "layout": _LAYOUT, "digest": _digest(content)}
+    version: int | str = VERSION
+    if estimator.calibration is not None:
+        version, content["calibration"] = CALIBRATED, estimator.calibration.as_json()
+    head = {"format": FORMAT, "version": version, "layout": _LAYOUT, "digest": _digest(content)}
     write_whole(path, json.dumps(head | {"content": content}, indent=1).encode())
 
 
@@ -65,7 +71,7 @@ def load_estimator(path: Path | Traversable) -> Estimator:
         raise InvalidInput(f"{where}: not an estimator, or cut short (no valid JSON); fit it again") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InvalidInput(f"{where}: not an estimator that chipfit wrote; `chipfit fit` writes one")
-    if (data.get("version"), data.get("layout")) != (VERSION, _LAYOUT):
+    if data.get("version") not in (VERSION, CALIBRATED) or data.get("layout") != _LAYOUT:
         raise InvalidInput(f"{where}: written by another version of chipfit (this is {__version__}); fit it again")
     content = data.get("content")
     if not isinstance(content, dict) or data.get("digest") != _digest(content):
@@ -140,7 +146,8 @@ def _estimator(content: dict[str, Any]) -> Estimator:
     )
     target = Target.model_validate(content["target"])
     target.precision(content["precision"])
-    return Estimator(target, content["precision"], regression, float(content["systematic"]), provenance)
+    calibration = Calibration.from_json(content["calibration"]) if "calibration" in content else None
+    return Estimator(target, content["precision"], regression, float(content["systematic"]), provenance, calibration)
 
 
 def _packed(values: NDArray[Any]) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def _average(costs: Floats) -> tuple[Floats, Floats]:
     Where a network was not measured a device counts as the average one. A network of almost no latency would turn
     its ratios into noise: the average never falls below a share of its median.
     """
-    base = _floored(np.nanmean(np.where(np.isnan(costs).all(axis=1)[:, None], 1.0, costs), axis=1))
+    base = _floored(np.nanmean(np.where(np.isnan(costs).all(axis=1, keepdims=True), 1.0, costs), axis=1))
     base = _floored(base * _drawn_in(np.nan_to_num(costs / base[:, None], nan=1.0), _KNOWN_DEVIATIONS).mean(axis=1))
     ratios = _drawn_in(np.nan_to_num(costs / base[:, None], nan=1.0), _KNOWN_DEVIATIONS)
     return base, ratios / ratios.mean(axis=0)
@@ -241,6 +241,7 @@ def _unit(values: Floats) -> Floats:
 
 def _standard(values: Floats) -> Floats:
     """Columns centred, with variance 1; constant columns are left out."""
-    deviation = values.std(axis=0)
+    centred = values - values.mean(axis=0) if values.size else values
+    deviation = np.sqrt((centred**2).mean(axis=0))
     varies = np.flatnonzero(deviation > 1e-9 * np.abs(values).mean(axis=0))
-    return (values[:, varies] - values[:, varies].mean(axis=0)) / deviation[varies]
+    return centred[:, varies] / deviation[varies]
