@@ -147,6 +147,9 @@ def test_rank_changes_of_a_made_up_case() -> None:
 def test_equal_networks_change_no_rank() -> None:
     same = [[1.0, 1.0 + 1e-13], [2.0, 2.0 - 1e-13]]
     assert rank_changes(made_up(same, [2])) == ()
+    for tie in (1 + 1e-13, 1 - 1e-13):
+        assert rank_changes(made_up([[1.0, tie], [3.0, 2.0]], [2])) == ()
+        assert rank_changes(made_up([[1.0, tie], [2.0, 3.0]], [2])) == ()
 
 
 def test_main_effects_of_factors_that_multiply_are_all_there_is() -> None:

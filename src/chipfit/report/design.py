@@ -20,7 +20,7 @@ from chipfit.report.words import amount, listed, plain, plural, share
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LINES = 30
+LINES = 36
 """Lines of the table of designs; where all would be more, only designs on a front are shown."""
 
 EACH = 3
@@ -114,7 +114,8 @@ def _lines(lines: Iterable[str], style: str = "") -> Padding:
 
 def shown(found: Designs, held: NDArray[np.bool_] | None) -> tuple[list[int], int]:
     """Which designs a table shows, the smaller first, and how many it leaves out."""
-    most = LINES // (len(found.networks) if len(found.networks) <= EACH else 1)
+    networks = len(found.networks) if len(found.networks) <= EACH else 1
+    most = LINES // max(networks, 2 if len(found.parameters) > COLUMNS else 1)
     order = np.argsort(found.area_mm2, kind="stable")
     if len(found) > most:
         best = found.front("latency_s") | found.front("energy_j")
