@@ -13,7 +13,7 @@ from chipfit.nets.tflite.layout_in import strides, target_shape
 from chipfit.nets.tflite.reader import DTYPES, TYPES, Damaged
 from chipfit.nets.tflite.views import Known
 
-LARGEST_FOLDED = 2**24
+LARGEST_FOLDED = 2**22
 """Elements up to which a result is worked out."""
 
 

@@ -32,11 +32,12 @@ ALLOWANCE = 2**20
 def import_tflite(model: Path | str | bytes, *, input_shape: InputShape | None = None) -> Network:
     """The network of a TFLite file, of floating-point numbers also where the file has integers.
 
-    Keys are the names of the file's tensors, of joined names the first. Images, which the file has as (batch, height, width, channels), are
-    (batch, channels, height, width) in the graph. A batch that is open becomes 1. `input_shape`, batch first, as the
-    graph has it, fixes other open sizes: one shape, or one per input by name. What the file says of the quantisation
-    of tensors is kept beside the network; what no node of a graph can say becomes an `Opaque`. Raises `InvalidInput`
-    for a file that cannot be read, sizes that stay open, several subgraphs, and sparse or block-wise weights.
+    Keys are the names of the file's tensors, of joined names the first. Images, which the file has as (batch, height,
+    width, channels), are (batch, channels, height, width) in the graph. A batch that is open becomes 1. `input_shape`,
+    batch first, as the graph has it, fixes other open sizes: one shape, or one per input by name. What the file says of
+    the quantisation of tensors is kept beside the network; what no node of a graph can say becomes an `Opaque`. Raises
+    `InvalidInput` for a file that cannot be read, sizes that stay open, several subgraphs, and sparse or block-wise
+    weights.
     """
     if isinstance(model, bytes):
         where, data = "TFLite model", model
@@ -81,7 +82,7 @@ class _Importer:
                 self._note(number)
             self._prune(outputs)
             network = self.draft.finish(name, outputs)
-        except (InvalidGraph, *FILE_ERRORS) as error:
+        except (InvalidGraph, InvalidInput, *FILE_ERRORS) as error:
             raise unreadable(self.where, error) from None
         except Unrepresentable as error:
             raise InvalidInput(f"{self.where}: an output cannot be given: {error}; cut the network before it") from None
@@ -136,7 +137,7 @@ class _Importer:
             if number in self.operands or self.model.tensors[number].data is not None:
                 raise unreadable(self.where, f"{label} gives {self.names[number]!r}, which is there already")
         try:
-            inputs = tuple(self._operand(number, label) for number in stored.inputs)
+            inputs = tuple(self._operand(number, "it") for number in stored.inputs)
             shapes = tuple(self.model.tensors[number].shape for number in stored.outputs)
             call = Call(stored, key, inputs, shapes, self.views, self.quantisation, self.constants, item.dilation)
             for number, result in zip(stored.outputs, self._results(call), strict=False):
@@ -145,7 +146,7 @@ class _Importer:
             said = isinstance(error, InvalidGraph | Damaged)
             raise unreadable(self.where, f"{label}: {error if said else 'it contradicts itself'}") from None
 
-    def _operand(self, number: int, label: str) -> Operand | None:
+    def _operand(self, number: int, reader: str) -> Operand | None:
         if number < 0:
             return None
         if number not in self.operands:
@@ -153,7 +154,7 @@ class _Importer:
             if tensor.variable and tensor.data is None:
                 return None
             if tensor.data is None and math.prod(tensor.shape) != 0:
-                raise Damaged(f"{label} reads {self.names[number]!r}, which nothing before it gives")
+                raise Damaged(f"{reader} reads {self.names[number]!r}, which nothing before it gives")
             self.operands[number] = self._known(tensor, self.names[number])
         return self.operands[number]
 
@@ -237,13 +238,14 @@ class _Importer:
             fits = len(asked) == len(stored) and all(a in (-1, b) for a, b in zip(stored, asked, strict=True))
             if not fits:
                 raise InvalidInput(
-                    f"{self.where}: input {name!r} is {stored}, which input_shape={tuple(asked)} does not fit"
+                    f"{self.where}: input {name!r} is {_shown(stored)}, which input_shape={tuple(asked)} does not fit"
                 )
             stored = tuple(asked)
         shape = (1, *stored[1:]) if stored[:1] == (-1,) else stored
         if not shape or min(shape) < 1 or math.prod(shape) > LARGEST_TENSOR:
             raise InvalidInput(
-                f"{self.where}: input {name!r} has open sizes {stored}; give them all with input_shape=, batch 1 first"
+                f"{self.where}: input {name!r} has open sizes {_shown(shape)}; give them all with input_shape=, "
+                "batch 1 first, then the channels of an image"
             )
         if len(shape) == 1 and shape != (1,):
             return (1, *shape)
@@ -253,6 +255,11 @@ class _Importer:
                 "or an open one"
             )
         return shape
+
+
+def _shown(shape: Sequence[int]) -> str:
+    """A shape with a question mark for what is open."""
+    return f"({', '.join('?' if size < 0 else str(size) for size in shape)})"
 
 
 def _names(tensors: Sequence[StoredTensor]) -> dict[int, str]:

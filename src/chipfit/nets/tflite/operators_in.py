@@ -17,10 +17,6 @@ from chipfit.nets.tflite.views import IMAGE, Flattened, Known, Operand, View
 
 ONE = ".reciprocal.one"
 """How the key of the 1 ends that a reciprocal square root divides."""
-
-LARGEST_SLOPES = 2**20
-"""Channels beyond which one slope for all is not written out."""
-
 Build = Callable[[Call], Operand | Sequence[View]]
 
 
@@ -120,8 +116,10 @@ def _depthwise(call: Call) -> View:
 def _transpose_conv(call: Call) -> View:
     weight, target, image = call.weight(1, 4).transpose(3, 0, 1, 2), call.integers(0), call.image(2)
     stride = _positive(call.option("StrideH"), call.option("StrideW"))
-    if len(target) != 4 or min(target) < 1:
-        raise Damaged(f"an output of shape {target}")
+    if len(target) != 4 or min(target) < 1 or target[3] != weight.shape[1]:
+        raise Damaged(f"an output of shape {target} with {weight.shape[1]} channels")
+    if call.draft.shapes[image][1] != weight.shape[0]:
+        raise Damaged(f"weights for {weight.shape[0]} channels on {call.draft.shapes[image][1]}")
     sizes, kernel = call.draft.shapes[image][2:], weight.shape[2:]
     totals = [(sizes[axis] - 1) * stride[axis] + kernel[axis] - target[1 + axis] for axis in (0, 1)]
     halves = [max(total, 0) // 2 for total in totals]
@@ -243,8 +241,8 @@ def _prelu(call: Call) -> View:
     wide = [axis - slope.ndim for axis, size in enumerate(slope.shape) if size != 1] or [-1]
     if len(wide) > 1 or wide[0] <= -len(shape) or slope.size not in (1, shape[wide[0]]):
         raise Unrepresentable("slopes along several axes")
-    if shape[wide[0]] > LARGEST_SLOPES:
-        raise Unrepresentable(f"{shape[wide[0]]} slopes")
+    if slope.size == 1 and shape[wide[0]] > 1:
+        return View(call.add(Activation("leaky_relu", call.scalar(1)), view), view.order)
     view = call.views.channels_first(view, wide[0])
     rank = len(call.draft.shapes[view.key])
     key = to.prelu(call.draft, call.key, view.key, slope.reshape(-1, *[1] * (rank - 2)))
