@@ -61,6 +61,13 @@ def settings(found: Designs, design: int) -> str:
     return ", ".join(f"{plain(item.name)} {value}" for item, value in pairs) or "as described"
 
 
+def brief(found: Designs, design: int) -> str:
+    """`settings`, or the values alone in the order of the legend where they are many: "16 · 4 · 512 KiB"."""
+    if len(found.parameters) <= COLUMNS:
+        return settings(found, design)
+    return " · ".join(value.replace(" ", "\N{NO-BREAK SPACE}") for value in _values(found, design))
+
+
 def assumption(area: Area) -> str:
     """What the area rests on, in a line."""
     own = "assumed, 45 nm" if area == Area() else "as given"
@@ -140,11 +147,10 @@ def _table(found: Designs, rows: Sequence[int], held: NDArray[np.bool_] | None) 
     for design in rows:
         mark = "" if held is None else ("✓ " if held[design] else "✗ ")
         mark += ("L" if fast[design] else " ") + ("E" if frugal[design] else " ")
-        values = _values(found, design)
         style = "green" if fast[design] or frugal[design] else ""
         stacked = ["\n".join(column) for column in zip(*cells(found, design), strict=True)]
         area = f"{found.area_mm2[design]:.3g}"
-        table.add_row(mark, *(values if apart else [" · ".join(values)]), area, *stacked, style=style)
+        table.add_row(mark, *(_values(found, design) if apart else [brief(found, design)]), area, *stacked, style=style)
     return table
 
 
@@ -278,7 +284,7 @@ def rankings(found: Designs) -> list[str]:
             own, others = (found.latency_s[design, found.networks.index(each)] for each in (name, other))
             lines.append(
                 f"{name} is faster than {other} on {plural(count, 'design')}, "
-                f"most at {settings(found, design)} (−{share(1 - own / others)})"
+                f"most at {brief(found, design)} (−{share(1 - own / others)})"
             )
     if len(changes) > PAIRS:
         lines.append(f"{plural(len(changes) - PAIRS, 'other pair')} that also change places: --json lists all")
