@@ -52,6 +52,7 @@ def test_tables_fit_a_hundred_columns_and_a_screen(vary: dict[str, Sequence[Any]
     lines = text(designs(compared(vary, count), {"latency": 1e-3, "energy": 1.0})).splitlines()
     assert max(map(len, lines)) <= 100
     assert len(lines) <= 90
+    assert "\N{REPLACEMENT CHARACTER}" not in "\n".join(lines)
     assert "simulated" in "\n".join(lines)
     assert "area is a proxy" in "\n".join(lines)
 
@@ -161,6 +162,7 @@ def test_the_page_needs_nothing_else_and_its_pictures_are_sound(tmp_path: Any) -
     write_page(found, tmp_path / "page.html", {"latency": 1e-3})
     whole = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert whole == page(found, {"latency": 1e-3})
+    assert "\N{REPLACEMENT CHARACTER}" not in whole
     for outside in ("http:", "https:", "<script", "<link", "@import", "url("):
         assert outside not in whole
     assert "prefers-color-scheme: dark" in whole

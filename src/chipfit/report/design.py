@@ -65,7 +65,7 @@ def brief(found: Designs, design: int) -> str:
     """`settings`, or the values alone in the order of the legend where they are many: "16 · 4 · 512 KiB"."""
     if len(found.parameters) <= COLUMNS:
         return settings(found, design)
-    return " · ".join(value.replace(" ", "\N{NO-BREAK SPACE}") for value in _values(found, design))
+    return " · ".join(_values(found, design))
 
 
 def assumption(area: Area) -> str:
