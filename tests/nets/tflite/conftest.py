@@ -7,6 +7,12 @@ import flatbuffers
 import numpy as np
 import pytest
 import tflite
+import torch
+
+from chipfit.nets.module import GraphModule
+from chipfit.nets.network import Network
+from chipfit.nets.tflite.importer import import_tflite
+from chipfit.nets.tflite.runtime import run_tflite
 
 TYPES = {
     np.dtype(np.float32): tflite.TensorType.FLOAT32,
@@ -145,3 +151,44 @@ def _table(b: flatbuffers.Builder, kind: str, **fields: object) -> int:
 def new_file() -> Callable[[], File]:
     """Makes an empty file."""
     return File
+
+
+def _samples(net: Network, count: int, positive: bool = False) -> list[np.ndarray]:
+    generator = np.random.default_rng(7)
+    arrays = [generator.standard_normal((count, *item.shape[1:]), np.float32) for item in net.graph.inputs]
+    return [0.1 + np.abs(array) if positive else array for array in arrays]
+
+
+def _torch_outputs(net: Network, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    module = GraphModule(net.graph, net.weights).eval()
+    with torch.no_grad():
+        rows = [module(*(torch.from_numpy(array[i : i + 1]) for array in inputs)) for i in range(len(inputs[0]))]
+    rows = [row if isinstance(row, tuple) else (row,) for row in rows]
+    return [torch.cat(column).numpy() for column in zip(*rows, strict=True)]
+
+
+def _agrees(data: bytes, count: int = 2, positive: bool = False) -> Network:
+    """The network of a file, once it was seen to compute what LiteRT does."""
+    net = import_tflite(data)
+    inputs = _samples(net, count, positive)
+    for ours, theirs in zip(_torch_outputs(net, inputs), run_tflite(data, *inputs), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    return net
+
+
+@pytest.fixture(scope="session")
+def samples() -> Callable[..., list[np.ndarray]]:
+    """Random inputs of a network, (count, …) each."""
+    return _samples
+
+
+@pytest.fixture(scope="session")
+def computed() -> Callable[[Network, Sequence[np.ndarray]], list[np.ndarray]]:
+    """Outputs of a network, input by input."""
+    return _torch_outputs
+
+
+@pytest.fixture(scope="session")
+def agrees() -> Callable[..., Network]:
+    """Reads a file, sees that the network computes what LiteRT does with the file, and gives the network."""
+    return _agrees

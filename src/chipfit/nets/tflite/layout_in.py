@@ -96,9 +96,9 @@ def _concat(call: Call) -> Operand:
 
 
 def _joined(call: Call, key: str, views: Sequence[View], axis: int) -> View:
+    if call.axis(views[0], axis) == 0:
+        views = [call.views.plain(call.views.unbatched(f"{key}.axes", view)) for view in views]
     along = call.axis(views[0], axis)
-    if along == 0:
-        raise Unrepresentable("along the batch")
     return View(call.draft.add(key, Concat(along), [view.key for view in views]), views[0].order)
 
 
