@@ -51,5 +51,5 @@ def activation_ranges(network: Network, batches: Iterable[Samples]) -> dict[str,
 def _step(network: Network, index: int) -> tuple[Run, list[torch.Tensor]]:
     node = network.graph.nodes[index]
     shapes = network.graph.input_shapes(node)
-    weights = [torch.from_numpy(network.weights[f"{node.key}.{name}"]) for name in node.op.weights(shapes)]
+    weights = [torch.from_numpy(np.asarray(network.weights[f"{node.key}.{name}"])) for name in node.op.weights(shapes)]
     return lower(node, shapes), weights

@@ -33,6 +33,9 @@ MOVES = frozenset((
 ))  # fmt: skip
 """Operations whose inputs and output must have the same scale and zero point."""
 
+AVERAGES = frozenset(("AVERAGE_POOL_2D", "RESIZE_BILINEAR"))
+"""Those among them that give numbers which were not there before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -72,10 +75,28 @@ def integers(array: Array, affine: Affine) -> Array:
 def quantised(program: Program, network: Network, ranges: Ranges | None) -> Program:
     """The program with integers of 8 bits: by `ranges`, or where that is None by the network's own quantisation.
 
-    An operation that 8 bits do not do computes with floating-point numbers, between DEQUANTIZE and QUANTIZE. Raises
-    `InvalidInput` naming the tensors that have no range or quantisation, or one that is no number or not of 8 bits.
+    An operation that 8 bits do not do computes with floating-point numbers, between DEQUANTIZE and QUANTIZE; so does
+    arithmetic that the network's own quantisation says nothing of, as in the file that it is from. Raises
+    `InvalidInput` naming the tensors that have no range, or the layers that have no quantisation, or one that is no
+    number or not of 8 bits.
     """
+    if ranges is None:
+        _leave_real(program, network)
     return _Quantiser(program, network, ranges).program
+
+
+def _leave_real(program: Program, network: Network) -> None:
+    """Marks arithmetic without quantisation, and what only moves its numbers, as computed in float32."""
+    real: set[str] = set()
+    for place, operation in enumerate(program.operations):
+        name, known = operation.output, operation.output in network.quantisation
+        if operation.code in LAYERS:
+            continue
+        computes = operation.code in AVERAGES or not (operation.code in MOVES or operation.code in FIXED)
+        unsaid = computes and name in network.graph.shapes and not known
+        if operation.real or unsaid or real.intersection(operation.inputs):
+            program.operations[place] = replace(operation, real=True)
+            real.update(() if known else (name,))
 
 
 class _Quantiser:
@@ -128,7 +149,7 @@ class _Quantiser:
             if operation.code in FIXED and not operation.real:
                 scale, point = FIXED[operation.code]
                 self.affines[operation.output] = Affine(np.array([scale], np.float32), np.array([point], np.int64))
-            if operation.code not in MOVES:
+            if operation.code not in MOVES or operation.real:
                 continue
             inputs = [name for name in operation.inputs if self.number(name)]
             moved = [name for name in inputs if name not in self.lowest]
@@ -255,8 +276,8 @@ class _Quantiser:
         for operation in self.operations:
             inputs: list[str] = []
             for name in operation.inputs:
-                if operation.real and name in self.affines:
-                    name = self._real(name, constants[name], fitted)
+                if operation.real:
+                    name = self._real(name, constants[name], fitted) if name in self.affines else name
                 elif name in self.lowest:
                     name = self._lowest_integer(name, self.affines[operation.output])
                 elif operation.code in MOVES and name in self.affines:
