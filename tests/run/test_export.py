@@ -1,5 +1,6 @@
 """What is handed over is what was promised: the same costs when read back, the same outputs."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
+from chipfit.cli.runs import export as command
 from chipfit.errors import InvalidInput, LimitImpossible
 from chipfit.nets.load import load
 from chipfit.nets.module import GraphModule
@@ -89,12 +91,35 @@ def test_an_int8_file_holds_the_limits_and_comes_close(done: Summary, tmp_path: 
     assert task.metrics(torch.from_numpy(given), labels) == found.integer
 
 
-def test_int8_without_litert_says_how_to_get_it(done: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_says_how_an_int8_file_does(
+    done: Summary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.tflite"
+    command(done.directory, trial="V2", format="tflite", out=path, json=True)
+    found = json.loads(capsys.readouterr().out)
+    exported = export(done, "V2", "tflite", path).integers
+    assert exported is not None
+    assert found["path"] == str(path)
+    assert found["int8"]["metrics"]["accuracy"] == {"value": exported.integer["accuracy"], "source": "measured"}
+    assert found["int8"]["float_metrics"]["accuracy"]["value"] == exported.real["accuracy"]
+    assert found["int8"]["outputs"]["largest_deviation"]["value"] == exported.largest_deviation
+    command(done.directory, trial="V2", format="tflite", out=None)
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"int8 run on 12 test images: accuracy {100 * exported.integer['accuracy']:.1f} % (float" in text
+    assert list(done.directory.glob("trial*.tflite"))
+
+
+def test_int8_without_litert_says_how_to_get_it(
+    done: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     exported = export(done, "V2", "tflite", tmp_path / "model.tflite")
     assert exported.integers is not None
-    assert exported.integers.unchecked == "running a TFLite file needs LiteRT; install chipfit[litert]"
+    remedy = "running a TFLite file needs LiteRT; install it with: pip install 'chipfit[litert]'"
+    assert exported.integers.unchecked == remedy
     assert (tmp_path / "model.tflite").is_file()
+    command(done.directory, trial="V2", format="tflite", out=tmp_path / "model.tflite")
+    assert f"not run: {remedy}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_int8_needs_images_that_chipfit_knows(tiny: Any, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def export(
         highlight=False,
     )
     if written.integers is not None:
-        people().print(_integers_text(written.integers), highlight=False)
+        people().print(_integers_text(written.integers), highlight=False, markup=False)
 
 
 def _integers_json(integers: Integers) -> dict[str, Any]:

@@ -43,7 +43,9 @@ def _interpreter(model: bytes | Path) -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
-        raise MissingDependency("running a TFLite file needs LiteRT; install chipfit[litert]") from None
+        raise MissingDependency(
+            "running a TFLite file needs LiteRT; install it with: pip install 'chipfit[litert]'"
+        ) from None
     try:
         content = model if isinstance(model, bytes) else model.read_bytes()
     except OSError as error:
