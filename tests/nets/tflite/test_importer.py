@@ -21,6 +21,7 @@ from chipfit.graph.ops import (
     Pool2d,
     Reshape,
     Resize,
+    Transpose,
 )
 from chipfit.nets.network import Network, initialise
 from chipfit.nets.tflite.exporter import tflite_model
@@ -179,7 +180,42 @@ def test_shapes_that_are_computed_are_folded(new_file: NewFile, agrees: Agrees) 
     file.operator("PACK", parts, target, table="PackOptions", ValuesCount=3)
     y = file.tensor("y", (1, 30, 4))
     file.operator("RESHAPE", [x, target], y)
-    assert kinds(agrees(file.written(y))) == ["Transpose", "Reshape"]
+    net = agrees(file.written(y))
+    assert [node.op for node in net.graph.nodes] == [Reshape((-1, 30)), Transpose((0, 2, 1))]
+
+
+def test_a_shuffle_of_channels_moves_channels_only(new_file: NewFile, agrees: Agrees) -> None:
+    file, groups = new_file(), (1, 6, 8, 2, 2)
+    x, apart, turned, y = file.input("x", IMAGE), *(file.tensor(name, groups) for name in "at"), file.tensor("y", IMAGE)
+    file.operator("RESHAPE", [x, file.constant(groups)], apart)
+    file.operator("TRANSPOSE", [apart, file.constant([0, 1, 2, 4, 3])], turned)
+    file.operator("RESHAPE", [turned, file.constant(IMAGE)], y)
+    net = agrees(file.written(y))
+    assert kinds(net) == ["Reshape", "Transpose", "Reshape"]
+    assert net.graph.nodes[1].op == Transpose((0, 2, 1, 3, 4))
+
+
+def test_attention_turns_heads_only(new_file: NewFile, agrees: Agrees) -> None:
+    """As in PyTorch: heads apart, products of matrices, heads together; no other node moves numbers."""
+    file, tokens, heads, turned = new_file(), (1, 5, 6), (1, 5, 2, 3), (1, 2, 5, 3)
+    x = file.input("x", tokens)
+    found: list[int] = []
+    for name in "qkv":
+        row, apart, result = file.tensor(name, tokens), file.tensor(f"{name}1", heads), file.tensor(f"{name}2", turned)
+        weight = file.constant(numbers(6, 6))
+        file.operator("FULLY_CONNECTED", [x, weight], row, table="FullyConnectedOptions", KeepNumDims=True)
+        file.operator("RESHAPE", [row, file.constant(heads)], apart)
+        file.operator("TRANSPOSE", [apart, file.constant([0, 2, 1, 3])], result)
+        found.append(result)
+    scores, weights = file.tensor("scores", (1, 2, 5, 5)), file.tensor("weights", (1, 2, 5, 5))
+    file.operator("BATCH_MATMUL", found[:2], scores, table="BatchMatMulOptions", AdjY=True)
+    file.operator("SOFTMAX", [scores], weights, table="SoftmaxOptions", Beta=1.0)
+    mixed, back, y = file.tensor("mixed", turned), file.tensor("back", heads), file.tensor("y", tokens)
+    file.operator("BATCH_MATMUL", [weights, found[2]], mixed, table="BatchMatMulOptions")
+    file.operator("TRANSPOSE", [mixed, file.constant([0, 2, 1, 3])], back)
+    file.operator("RESHAPE", [back, file.constant(tokens)], y)
+    names = kinds(agrees(file.written(y)))
+    assert [names.count(kind) for kind in ("Linear", "MatMul", "Softmax", "Reshape", "Transpose")] == [3, 2, 1, 4, 4]
 
 
 def test_half_precision_and_hybrid_weights(new_file: NewFile) -> None:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from chipfit.cli.main import main
+from chipfit.errors import InvalidInput
 from chipfit.graph.ops import Activation, Conv2d, Linear
 from chipfit.nets.lowering import lower
 from chipfit.nets.module import GraphModule
@@ -234,3 +235,34 @@ def test_zero_points_are_what_is_padded(new_file: NewFile) -> None:
     assert [type(node.op) for node in net.graph.nodes] == [Conv2d]
     for image in images(net, 4):
         assert np.abs(simulated(net, image) - run_tflite(data, image)[0]).max() <= 1.5 * 0.1
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_integers_without_a_scale_are_no_weights(new_file: NewFile, scaled: bool) -> None:
+    file = new_file()
+    x, y = file.input("x", (1, 4), np.int8, ([0.1], [0], 0)), file.tensor("y", (1, 3), np.int8, ([0.1], [0], 0))
+    weight = file.constant(np.ones((3, 4)), "w", np.int8, ([0.1], [0], 0))
+    bias = file.constant([1, 2, 3], "b", np.int32, ([0.01], [0], 0) if scaled else None)
+    file.operator("FULLY_CONNECTED", [x, weight, bias], y, table="FullyConnectedOptions")
+    if scaled:
+        np.testing.assert_allclose(import_tflite(file.written(y)).weights["y.bias"], [0.01, 0.02, 0.03], rtol=1e-6)
+        return
+    with pytest.raises(InvalidInput, match=r"operator 'y' \(FULLY_CONNECTED\): input 2 has integers without a scale"):
+        import_tflite(file.written(y))
+
+
+def test_a_channel_of_zeros_may_have_the_scale_0(new_file: NewFile) -> None:
+    file = new_file()
+    x, y = (
+        file.input("x", (1, 2, 2, 3), np.int8, ([0.1], [0], 0)),
+        file.tensor("y", (1, 2, 2, 2), np.int8, ([0.1], [0], 0)),
+    )
+    weight = file.constant(np.array([[5, 6, 7], [0, 0, 0]]).reshape(2, 1, 1, 3), "w", np.int8, ([0.1, 0.0], [0, 0], 0))
+    bias = file.constant([1, 0], "b", np.int32, ([0.01, 0.0], [0, 0], 0))
+    options = {"Padding": 0, "StrideW": 1, "StrideH": 1, "DilationWFactor": 1, "DilationHFactor": 1}
+    file.operator("CONV_2D", [x, weight, bias], y, table="Conv2DOptions", **options)
+    data = file.written(y)
+    net = import_tflite(data)
+    assert not net.weights["y.weight"][1].any()
+    for image in images(net, 3):
+        assert np.abs(simulated(net, image) - run_tflite(data, image)[0]).max() < 0.15

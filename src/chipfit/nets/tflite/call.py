@@ -76,7 +76,7 @@ class Call:
         if isinstance(item, Flattened):
             return self.views.row(item, of_file=True)
         if isinstance(item, Known):
-            array = real(item)
+            array = item.array
             batched = array.ndim > 0 and array.shape[0] == 1
             order = IMAGE if array.ndim == 4 and batched else tuple(range(1 - batched, array.ndim + 1 - batched))
             return View(self.constant(item, array.ndim, order, batched), order)
@@ -103,11 +103,13 @@ class Call:
         return item.array
 
     def weight(self, index: int, rank: int | None = None) -> Array:
-        """An input's real numbers, where they are known."""
-        array = self.known(index)
+        """The real numbers that a layer multiplies by or adds, where they are known."""
+        array = self.numbers(index)
         if rank is not None and array.ndim != rank:
             raise Damaged(f"weights of shape {array.shape}")
-        return real(self.given(index))
+        if array.dtype.kind != "f":
+            raise Damaged(f"input {index} has integers without a scale")
+        return array
 
     def bias(self, index: int, size: int) -> Array | None:
         """One number for each of the outputs, or None where it is left out."""
@@ -118,13 +120,17 @@ class Call:
             raise Damaged(f"a bias of {array.size} numbers for {size} outputs")
         return array
 
+    def numbers(self, index: int) -> Array:
+        """An input's numbers, real ones where they are quantised."""
+        return real(self.known(index), f"input {index}")
+
     def integers(self, index: int) -> list[int]:
         """An input that is a list of known integers."""
         return [int(value) for value in self.known(index).reshape(-1)]
 
     def scalar(self, index: int) -> float:
         """An input that is one known number; the shortest decimal is meant."""
-        array = self.weight(index)
+        array = self.numbers(index)
         if array.size != 1:
             raise Unrepresentable(f"input {index} is not one number")
         value = float(array.item())
@@ -187,7 +193,7 @@ class Call:
     def constant(self, item: Known, rank: int, order: Sequence[int], batched: bool) -> str:
         """Key of known numbers as a tensor beside one of this rank and order."""
         if (item.name, tuple(order)) not in self.constants:
-            array = real(item)
+            array = real(item.array, item.name)
             if array.size != 1 or array.ndim > rank:
                 array = placed(array, rank, order, batched)
             key = self.draft.constant(item.name or f"{self.key}.constant", array)
@@ -224,12 +230,11 @@ class Call:
         return results
 
 
-def real(item: Operand) -> Array:
-    """The real numbers that known ones stand for."""
-    assert isinstance(item, Known)
-    if item.array.dtype.kind not in "fiub":
-        raise Unrepresentable("an input that is not numeric")
-    return item.array
+def real(array: Array, name: str) -> Array:
+    """Known numbers. Raises `Unrepresentable` for what are none."""
+    if array.dtype.kind not in "fiub":
+        raise Unrepresentable(f"{name} is not numeric")
+    return array
 
 
 def activate(call: Call, view: View, function: str) -> View:

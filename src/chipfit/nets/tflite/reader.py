@@ -87,7 +87,9 @@ class StoredTensor:
         if not self.scales or self.kind not in BITS:
             return None
         offset = 128 if self.kind == "UINT8" else 0
-        return Quantisation(self.scales, tuple(point - offset for point in self.zero_points), BITS[self.kind])
+        # A channel of zeros, which some converters give the scale 0, is one of zeros by any scale.
+        scales = tuple(scale or 1.0 for scale in self.scales)
+        return Quantisation(scales, tuple(point - offset for point in self.zero_points), BITS[self.kind])
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ class _Reader:
             points *= len(scales)
         if len(points) != len(scales) or (len(scales) > 1 and not (axis < len(shape) and shape[axis] == len(scales))):
             raise Damaged(f"tensor {name!r} of shape {shape} has {len(scales)} scales and {len(points)} zero points")
-        if not all(0 < scale < 1e30 for scale in scales):
+        if not all(0 < scale < 1e30 or (scale == 0 and len(scales) > 1) for scale in scales):
             raise Damaged(f"tensor {name!r} has the scale {min(scales)}")
         return scales, points, axis
 

@@ -101,9 +101,12 @@ class Views:
         node = self.draft.nodes.get(key)
         if node is not None and isinstance(node.op, Reshape):
             key = node.inputs[0]
-        if self.draft.shapes[key] == tuple(shape):
+        given = self.draft.shapes[key]
+        if given == tuple(shape):
             return key
-        return to.reshape(self.draft, name, key, shape)
+        # Channels that stay where they are may change their number.
+        kept = min(len(given), len(shape)) > 2 and given[:2] == tuple(shape[:2])
+        return to.reshape(self.draft, name, key, [shape[0], -1, *shape[2:]] if kept else shape)
 
     def plain(self, view: View) -> View:
         """The tensor with its axes in the order of the file."""
@@ -134,44 +137,30 @@ class Views:
         return self.rows[item.name, of_file]
 
     def reshaped(self, name: str, view: View, target: Sequence[int], batched: bool | None = None) -> View | Flattened:
-        """Another shape in the file. `batched`: whether its first axis is the graph's batch, else told by its size."""
+        """Another shape in the file. `batched`: whether its first axis is the graph's batch, else told by its size.
+
+        Axes that are split, merged, added or dropped stay where they are in the graph if they can.
+        """
         shape, target = self.shape(view), tuple(target)
         if math.prod(shape) != math.prod(target) or min(target, default=1) < 1:
             raise Damaged(f"the shape {shape} cannot become {target}")
         if self.draft.shapes[view.key][:1] != (1,):
             raise Unrepresentable("more than one batch")
         batched = target[:1] == (1,) if batched is None else batched
-        same = self._respaced(name, view, target, batched)
-        if same is not None:
-            return same
-        if batched and len(target) == 2:
+        groups = _groups(shape, target)
+        places = [[view.order[axis] for axis in given] for given, _ in groups]
+        here = [axis for _, axes in sorted(zip(places, groups, strict=True)) for axis in axes[1]]
+        plain = _order(range(len(target)), target, batched)
+        choices = [IMAGE] * (batched and len(target) == 4) + [plain, _order(here, target, batched)]
+        fitting = [(order, found) for order in choices if (found := _sequence(groups, order)) is not None]
+        still = [pair for pair in fitting if _rises([place for group in pair[1] for place in places[group]])]
+        if not still and batched and len(target) == 2:
             return Flattened(name, view)
-        first = 0 if batched else 1
-        plain, full = self.plain(view), [1] * first + list(target)
-        order = tuple(range(first, first + len(target)))
-        if batched and len(target) == 4 and _in_order(IMAGE, target):
-            order = IMAGE
-            full = [target[0], target[3], target[1], target[2]]
-        return View(self._reshaped(name, plain.key, full), order)
-
-    def _respaced(self, name: str, view: View, target: tuple[int, ...], batched: bool) -> View | None:
-        """Axes of size 1 added or taken away; None where others change."""
-        shape = self.shape(view)
-        places = [place for place, size in zip(view.order, shape, strict=True) if size != 1]
-        wide = [axis for axis, size in enumerate(target) if size != 1]
-        if [shape[view.order.index(place)] for place in places] != [target[axis] for axis in wide]:
-            return None
-        sequence = [axis for _, axis in sorted(zip(places, wide, strict=True))]
-        first = 0 if batched else 1
-        plain = tuple(range(first, first + len(target)))
-        for order in ([IMAGE] if batched and len(target) == 4 else []) + [plain]:
-            if sequence == sorted(wide, key=lambda axis, order=order: order[axis]):
-                break
-        else:
-            ones = [axis for axis in range(1 - first, len(target)) if axis not in wide]
-            placed = [*([0] if batched else []), *sequence, *ones]
-            order = tuple(placed.index(axis) + first for axis in range(len(target)))
-        sizes = [1] * (len(target) + first)
+        order, sequence = (still or fitting)[0]
+        if not still:
+            wide = [axis for group in sequence for axis in groups[group][0]]
+            view = self.arranged(view, _order(wide, shape, self.batched(view)))
+        sizes = [1] * (max(order, default=0) + 1)
         for axis, place in enumerate(order):
             sizes[place] = target[axis]
         return View(self._reshaped(name, view.key, sizes), order)
@@ -185,10 +174,38 @@ class Views:
         return found
 
 
-def _in_order(order: Sequence[int], shape: Sequence[int]) -> bool:
-    """Whether the axes that are wider than 1 come in the same order in the graph."""
-    wide = [place for place, size in zip(order, shape, strict=True) if size != 1]
-    return wide == sorted(wide)
+def _groups(shape: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Which axes become which where a shape becomes another: the least sets that do, without those of size 1."""
+    given = [axis for axis, size in enumerate(shape) if size != 1]
+    wanted = [axis for axis, size in enumerate(target) if size != 1]
+    groups: list[tuple[list[int], list[int]]] = []
+    while given:
+        sources, results = [given.pop(0)], [wanted.pop(0)]
+        while (have := math.prod(shape[axis] for axis in sources)) != (
+            want := math.prod(target[axis] for axis in results)
+        ):
+            (sources if have < want else results).append((given if have < want else wanted).pop(0))
+        groups.append((sources, results))
+    return groups
+
+
+def _order(sequence: Sequence[int], shape: Sequence[int], batched: bool) -> tuple[int, ...]:
+    """Where each axis of a shape lies in the graph when those in `sequence` come first, after the batch."""
+    front = [0] if batched else []
+    middle = [axis for axis in sequence if axis not in front]
+    placed = [*front, *middle, *(axis for axis in range(len(shape)) if axis not in (*front, *middle))]
+    return tuple(placed.index(axis) + (0 if batched else 1) for axis in range(len(shape)))
+
+
+def _sequence(groups: Sequence[tuple[list[int], list[int]]], order: Sequence[int]) -> list[int] | None:
+    """The groups as they lie in the graph; None where the axes that one of them becomes do not lie together in order."""
+    sequence = sorted(range(len(groups)), key=lambda group: order[groups[group][1][0]])
+    places = [order[axis] for group in sequence for axis in groups[group][1]]
+    return sequence if _rises(places) else None
+
+
+def _rises(places: Sequence[int]) -> bool:
+    return list(places) == sorted(places)
 
 
 def placed(array: Array, rank: int, order: Sequence[int], batched: bool) -> Array:
