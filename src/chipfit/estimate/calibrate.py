@@ -18,8 +18,8 @@ from chipfit.errors import InvalidGraph, InvalidInput
 from chipfit.estimate.accumulate import network_spread, runs
 from chipfit.estimate.calibration import EXTRAS, Calibration, extras
 from chipfit.estimate.estimator import Errors, Estimator
-from chipfit.estimate.fit import errors, shared_error
 from chipfit.estimate.features import Floats, Rows
+from chipfit.estimate.fit import errors, shared_error
 from chipfit.graph.graph import Graph
 from chipfit.graph.subgraphs import cut
 from chipfit.graph.workload import WORKLOAD_KINDS

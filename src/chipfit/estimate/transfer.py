@@ -26,7 +26,7 @@ LINEAR = (0.003, 0.03, 0.3, 3.0)
 """Variances of the ratio that the other devices explain, and those that the features explain."""
 SMOOTH = (0.003, 0.03)
 LENGTHS = (0.7, 1.4)
-"""Distances over which the smooth function changes; 1.4 is how far two networks lie apart on average."""
+"""Distances over which the smooth function changes; by devices or features alone, two networks lie 1.4 apart."""
 NOISE = (1e-4, 1e-3, 1e-2)
 """Variances of the scatter: coefficients of variation of 1, 3 and 10 %."""
 CONSTANT = 100.0
@@ -38,7 +38,7 @@ CANDIDATES = 600
 """Networks, drawn at random, that those to measure are chosen among."""
 
 LEAST_MEASURED = 3
-_MEMBERS = 12
+_MEMBERS, _LEAST_CHANCE = 12, 0.02
 _FLOOR = 0.2
 _LEAST_RATIO = 0.05
 _KNOWN_DEVIATIONS, _MEASURED_DEVIATIONS, _LEAST_DEVIATION = 4.0, 3.0, 0.03
@@ -145,6 +145,7 @@ def transfer(networks: Population, measured: Indices, latency_s: Floats) -> Tran
     covariance = np.tensordot(weights, likeness, 1) + CONSTANT + noise[:, None, None] * np.eye(len(places))
     chances = _chances(covariance, ratio - middle)
     members = np.argsort(-chances)[:_MEMBERS]
+    members = members[chances[members] > _LEAST_CHANCE * chances.max()]
     likeness = _likeness(networks, np.arange(len(networks)), places)
     alone = _own_likeness(networks)
     mean, square = np.zeros(len(networks)), np.zeros(len(networks))
@@ -203,8 +204,12 @@ def _own_likeness(networks: Population) -> Floats:
 def _chances(covariance: Floats, ratio: Floats) -> Floats:
     """How likely each of g covariances (g, k, k) makes the centred ratios (k,); they sum to 1."""
     lower = np.linalg.cholesky(covariance)
-    whitened = np.linalg.solve(lower, np.broadcast_to(ratio[:, None], (len(lower), len(ratio), 1)))
-    logs = -0.5 * (whitened**2).sum(axis=(1, 2)) - np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
+    whitened = np.zeros(lower.shape[:2])
+    # Forward substitution for all covariances at once: numpy's own solver does not know that they are triangular.
+    for row in range(len(ratio)):
+        known = (lower[:, row, :row] * whitened[:, :row]).sum(axis=1)
+        whitened[:, row] = (ratio[row] - known) / lower[:, row, row]
+    logs = -0.5 * (whitened**2).sum(axis=1) - np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
     chances = np.exp(logs - logs.max())
     return chances / chances.sum()
 
