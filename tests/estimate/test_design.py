@@ -204,6 +204,16 @@ def test_what_a_design_cannot_run_is_named_and_never_counted_as_zero() -> None:
     assert not any(item.network == "resnet8" for item in designs.missing)
 
 
+def test_what_only_a_design_without_fusion_cannot_run_is_named_too() -> None:
+    chip = variant(ENGINE, {"unsupported": ["opaque", "activation"]})
+    designs = found({"fuses.conv": [["batch_norm", "activation", "add"], ["batch_norm"]]}, target=chip)
+    j = designs.networks.index("resnet8")
+    assert np.isnan(designs.latency_s[:, j]).tolist() == [False, True]
+    named = [item for item in designs.missing if item.network == "resnet8"]
+    assert named
+    assert {(item.kind, item.operator, item.designs) for item in named} == {("activation", "Activation", 1)}
+
+
 def test_a_network_that_no_design_runs_is_in_no_mean() -> None:
     chip = variant(ENGINE, {"unsupported": ["opaque", "depthwise"]})
     vary = {"lanes.pixels": [1, 2]}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -189,23 +190,23 @@ def compare_designs(
     parameters = _parameters(vary)
     variants = _variants(target, parameters)
     chosen = area or Area()
-    loads: dict[tuple[object, ...], _Loads] = {}
-    costs: list[tuple[Floats, ...]] = []
+    cuts: dict[tuple[object, ...], _Loads] = {}
+    loads: list[_Loads] = []
     for design in variants:
         fused = tuple(sorted((kind, tuple(sorted(names))) for kind, names in design.fuses.items()))
-        if fused not in loads:
-            loads[fused] = _loads(design, networks)
-        costs.append(_costs(design, loads[fused]))
+        if fused not in cuts:
+            cuts[fused] = _loads(design, networks)
+        loads.append(cuts[fused])
+    costs = [_costs(design, each) for design, each in zip(variants, loads, strict=True)]
     latency_s, energy_j, utilisation, peak_bytes = (np.stack(column) for column in zip(*costs, strict=True))
-    any_loads = next(iter(loads.values()))
     found = Designs(
         target, parameters, tuple(networks), variants,
         np.array(list(itertools.product(*(range(len(item.values)) for item in parameters))), dtype=np.int64),
         latency_s, energy_j, utilisation, peak_bytes.astype(np.int64),
         np.array([design.memory.activation_bytes for design in variants]),
         np.array([chosen.of(design) for design in variants]),
-        any_loads.counts @ any_loads.columns["macs"],
-        _missing(variants, networks, any_loads), chosen,
+        loads[0].counts @ loads[0].columns["macs"],
+        _missing(variants, networks, loads), chosen,
     )  # fmt: skip
     if not found.runnable.any():
         named = "; ".join(f"{item.network}: {item.operator} ({item.node})" for item in found.missing[:3])
@@ -278,15 +279,15 @@ def _costs(target: Target, loads: _Loads) -> tuple[Floats, ...]:
     return latency_s, energy_j, utilisation, peak_bytes
 
 
-def _missing(variants: Sequence[Target], networks: Mapping[str, Graph], loads: _Loads) -> tuple[Missing, ...]:
-    kinds = loads.columns["kind"].tolist()
-    lacking = {kind: sum(not runs(design, kind) for design in variants) for kind in set(kinds)}
-    return tuple(
-        Missing(network, node, operator, kinds[row], lacking[kinds[row]])
-        for network, named in zip(networks, loads.nodes, strict=True)
-        for node, operator, row in named
-        if lacking[kinds[row]]
-    )
+def _missing(variants: Sequence[Target], networks: Mapping[str, Graph], loads: Sequence[_Loads]) -> tuple[Missing, ...]:
+    """Every node that some design cannot run; what is a subgraph of its own depends on what a design fuses."""
+    lacking: Counter[tuple[str, str, str, str]] = Counter()
+    for design, each in zip(variants, loads, strict=True):
+        kinds = each.columns["kind"].tolist()
+        unable = {row for row, kind in enumerate(kinds) if not runs(design, kind)}
+        for network, named in zip(networks, each.nodes if unable else (), strict=False):
+            lacking.update((network, node, operator, kinds[row]) for node, operator, row in named if row in unable)
+    return tuple(Missing(*names, designs) for names, designs in lacking.items())
 
 
 def main_effects(designs: Designs, quantity: str = "latency_s", network: int | None = None) -> Floats:
