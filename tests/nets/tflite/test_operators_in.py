@@ -133,6 +133,7 @@ CASES: list[Case] = [
     ("CONCATENATION", "ConcatenationOptions", {"Axis": -2}, (ROWS, numbers(1, 2, 6)), [(1, 7, 6)]),
     ("PAD", "", {}, (IMAGE, np.array([[0, 0], [1, 2], [0, 3], [0, 0]])), [(1, 9, 11, 4)]),
     ("PAD", "", {}, (IMAGE, np.array([[0, 0], [0, 0], [0, 0], [1, 2]])), [(1, 6, 8, 7)]),
+    ("PAD", "", {}, (IMAGE, np.array([[0, 0], [1, 0], [0, 3], [2, 1]])), [(1, 7, 11, 7)]),
     ("PAD", "", {}, (ROWS, np.array([[0, 0], [1, 2], [0, 1]])), [(1, 8, 7)]),
     ("PADV2", "", {}, (IMAGE, np.array([[0, 0], [1, 0], [0, 0], [0, 2]]), np.array(-1.5)), [(1, 7, 8, 6)]),
     ("RESHAPE", "ReshapeOptions", {"NewShape": [1, 48, 4]}, (IMAGE,), [(1, 48, 4)]),

@@ -218,30 +218,38 @@ def _pad(call: Call) -> Operand:
     value = call.scalar(2) if call.has(2) else 0.0
     if pads.shape != (len(view.order), 2) or pads.min() < 0:
         raise Damaged(f"padding of shape {pads.shape} for {len(view.order)} axes")
-    by_axis = {place: (int(low), int(high)) for place, (low, high) in zip(view.order, pads, strict=True)}
-    padded = [place for place in sorted(by_axis) if any(by_axis[place])]
-    shape = call.draft.shapes[view.key]
-    if not padded:
-        return view
-    if 0 in padded or len(padded) > 2:
-        raise Unrepresentable("padding of the batch, or along more than two axes")
-    if len(shape) == 4 and padded[0] >= 2:
-        (top, bottom), (left, right) = by_axis.get(2, (0, 0)), by_axis.get(3, (0, 0))
-        key = call.draft.add(call.key, Pad((top, left, bottom, right), value), [view.key])
+    padded = {axis: (int(low), int(high)) for axis, (low, high) in enumerate(pads) if low or high}
+    if any(view.order[axis] == 0 for axis in padded):
+        raise Unrepresentable("padding of the batch")
+    # Two axes at a time, as height and width.
+    axes = list(padded)
+    for start in range(0, len(axes), 2):
+        key = call.key if start + 2 >= len(axes) else f"{call.key}.{start}"
+        view = _padded(call, key, view, {axis: padded[axis] for axis in axes[start : start + 2]}, value)
+    return view
+
+
+def _padded(call: Call, key: str, view: View, pads: Mapping[int, tuple[int, int]], value: float) -> View:
+    """Padding along one or two axes of the file."""
+    by_place = {view.order[axis]: sides for axis, sides in pads.items()}
+    shape, places = call.draft.shapes[view.key], sorted(by_place)
+    if len(shape) == 4 and places[0] >= 2:
+        (top, bottom), (left, right) = by_place.get(2, (0, 0)), by_place.get(3, (0, 0))
+        result = call.draft.add(key, Pad((top, left, bottom, right), value), [view.key])
         if value <= _lowest(call, 2):
-            call.views.lowest.add(key)
-        return View(key, view.order)
+            call.views.lowest.add(result)
+        return View(result, view.order)
     # The axes that are padded become height and width for as long as it takes.
-    rest = [place for place in range(1, len(shape)) if place not in padded]
-    placed = [0, *rest, *padded]
-    turned = call.views.arranged(view, [placed.index(place) for place in view.order])
-    kept, last = [shape[place] for place in rest], [shape[place] for place in padded]
+    rest = [place for place in range(1, len(shape)) if place not in places]
+    moved = [0, *rest, *places]
+    turned = call.views.arranged(view, [moved.index(place) for place in view.order])
+    kept, last = [shape[place] for place in rest], [shape[place] for place in places]
     sizes = [1, math.prod(kept), *[1] * (2 - len(last)), *last]
-    plane = to.reshape(call.draft, f"{call.key}.plane", turned.key, sizes)
-    (top, bottom), (left, right) = [(0, 0)] * (2 - len(padded)) + [by_axis[place] for place in padded]
-    key = call.draft.add(call.key, Pad((top, left, bottom, right), value), [plane])
-    wider = [size + sum(by_axis[place]) for size, place in zip(last, padded, strict=True)]
-    return View(to.reshape(call.draft, f"{call.key}.axes", key, [1, *kept, *wider]), turned.order)
+    plane = to.reshape(call.draft, f"{key}.plane", turned.key, sizes)
+    (top, bottom), (left, right) = [(0, 0)] * (2 - len(places)) + [by_place[place] for place in places]
+    result = call.draft.add(key, Pad((top, left, bottom, right), value), [plane])
+    wider = [size + sum(by_place[place]) for size, place in zip(last, places, strict=True)]
+    return View(to.reshape(call.draft, f"{key}.axes", result, [1, *kept, *wider]), turned.order)
 
 
 def _lowest(call: Call, index: int) -> float:

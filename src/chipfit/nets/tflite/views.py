@@ -175,7 +175,7 @@ class Views:
 
 
 def _groups(shape: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Which axes become which where a shape becomes another: the least sets that do, without those of size 1."""
+    """Which axes become which where a shape becomes another: the least sets that do. Without ones."""
     given = [axis for axis, size in enumerate(shape) if size != 1]
     wanted = [axis for axis, size in enumerate(target) if size != 1]
     groups: list[tuple[list[int], list[int]]] = []
@@ -198,7 +198,7 @@ def _order(sequence: Sequence[int], shape: Sequence[int], batched: bool) -> tupl
 
 
 def _sequence(groups: Sequence[tuple[list[int], list[int]]], order: Sequence[int]) -> list[int] | None:
-    """The groups as they lie in the graph; None where the axes that one of them becomes do not lie together in order."""
+    """The groups as they lie in the graph; None where what one of them becomes does not lie there together in order."""
     sequence = sorted(range(len(groups)), key=lambda group: order[groups[group][1][0]])
     places = [order[axis] for group in sequence for axis in groups[group][1]]
     return sequence if _rises(places) else None
