@@ -132,11 +132,14 @@ def single(op: Op, shapes: tuple[tuple[int, ...], ...]) -> Graph:
 
 
 def samples(graph: Graph, count: int, seed: int = 1) -> tuple[np.ndarray, ...]:
-    """Positive numbers where a graph divides or takes roots of its inputs."""
+    """Normal numbers; those that roots are taken of, or that others are divided by, are above 0.3."""
     generator = np.random.default_rng(seed)
-    arrays = [generator.standard_normal((count, *item.shape[1:]), np.float32) for item in graph.inputs]
-    needs = {node.op.function for node in graph.nodes if isinstance(node.op, (Activation, Elementwise))}
-    return tuple(0.1 + np.abs(array) if needs & {"sqrt", "div"} else array for array in arrays)
+    arrays = {item.key: generator.standard_normal((count, *item.shape[1:]), np.float32) for item in graph.inputs}
+    for node in graph.nodes:
+        if isinstance(node.op, (Activation, Elementwise)) and node.op.function in ("sqrt", "div"):
+            key = node.inputs[-1]
+            arrays |= {key: np.float32(0.3) + np.abs(arrays[key])} if key in arrays else {}
+    return tuple(arrays.values())
 
 
 def torch_outputs(net: Network, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:

