@@ -38,7 +38,7 @@ __all__ = ["design", "estimate", "export", "load", "open", "search", "target"]
 def load(
     model: str | Path | nn.Module | Network, *, input_shape: tuple[int, ...] | None = None, classes: int | None = None
 ) -> Network:
-    """A network from a PyTorch module, an .onnx file, "module:function", or the name of a baseline.
+    """A network from a PyTorch module, an .onnx or .tflite file, "module:function", or the name of a baseline.
 
     `input_shape` has the batch first; `classes` sets the outputs of a baseline. Raises `errors.InvalidInput`.
     """

@@ -231,6 +231,17 @@ def test_half_precision_and_hybrid_weights(new_file: NewFile) -> None:
     np.testing.assert_array_equal(net.weights["y.weight"], numbers(3, 6).astype(np.float16).astype(np.float32))
     np.testing.assert_allclose(net.weights["z.weight"], [[0.01, -1.27, 0.05], [0, 0.03, 1.27]], rtol=1e-6)
     assert net.quantisation["z.weight"].zero_points == (0,)
+    assert "y.weight" not in net.quantisation
+
+
+def test_integers_that_become_floats_before_a_layer_keep_their_scale(new_file: NewFile, agrees: Agrees) -> None:
+    file = new_file()
+    x, weight, y = file.input("x", (1, 3)), file.tensor("weight", (2, 3)), file.tensor("y", (1, 2))
+    integers = file.constant([[1, -127, 5], [0, 3, 127]], "eight", np.int8, ([0.01, 0.02], [0, 0], 0))
+    file.operator("DEQUANTIZE", [integers], weight)
+    file.operator("FULLY_CONNECTED", [x, weight], y, table="FullyConnectedOptions")
+    net = agrees(file.written(y))
+    assert net.quantisation["y.weight"].scales == pytest.approx((0.01, 0.02))
 
 
 def test_normalisation_and_activations_get_their_names(new_file: NewFile, agrees: Agrees) -> None:

@@ -188,7 +188,8 @@ class _Importer:
             if folded is not None:
                 self._charge(sum(array.size for array in folded))
                 names = (self.names[number] for number in call.stored.outputs)
-                return [Known(name, array) for name, array in zip(names, folded, strict=True)]
+                kept = _kept_quantisation(call)
+                return [Known(name, array, kept) for name, array in zip(names, folded, strict=True)]
             # Weights are copied into nodes, however many of them read the same.
             self._charge(sum(item.array.size for item in call.inputs if isinstance(item, Known)))
             build = OPERATORS.get(call.stored.name)
@@ -255,6 +256,12 @@ class _Importer:
                 "or an open one"
             )
         return shape
+
+
+def _kept_quantisation(call: Call) -> Quantisation | None:
+    """That of weights which the file turns into floating-point numbers before a layer reads them."""
+    given = call.inputs[0] if call.stored.name == "DEQUANTIZE" and call.inputs else None
+    return given.quantisation if isinstance(given, Known) else None
 
 
 def _shown(shape: Sequence[int]) -> str:

@@ -126,7 +126,7 @@ def read(data: bytes, where: str) -> StoredModel:
     try:
         return _Reader(data, where).model()
     except FILE_ERRORS as error:
-        reason = error if isinstance(error, Damaged) else "its tables point outside of it, or are of another kind"
+        reason = error if isinstance(error, Damaged) else "it is cut off, or its tables point to wrong places"
         raise unreadable(where, reason) from None
 
 
