@@ -232,6 +232,28 @@ def test_a_tensor_has_the_key_of_the_last_node_that_is_written_with_it() -> None
     assert_same(net, samples(net.graph, 2))
 
 
+@pytest.mark.parametrize(
+    ("op", "shape", "codes"),
+    [
+        (Conv2d(6, (3, 3), (1, 1), (1, 1, 1, 1), groups=2), IMAGE, ["CONV_2D"]),
+        (Conv2d(8, (3, 3), (1, 1), (1, 1, 1, 1), groups=4, bias=False), IMAGE, ["DEPTHWISE_CONV_2D"]),
+        (ConvTranspose2d(6, (2, 2), (2, 2), groups=2), IMAGE, ["TRANSPOSE_CONV", "RELU6"]),
+        (ConvTranspose2d(5, (2, 2), (2, 2), bias=False), IMAGE, ["TRANSPOSE_CONV", "RELU6"]),
+        (Linear(5), (1, 6), ["FULLY_CONNECTED"]),
+    ],
+    ids=["grouped", "depthwise", "transposed-grouped", "transposed", "linear"],
+)
+def test_batch_normalisation_folds_into_what_it_follows(op: Op, shape: tuple[int, ...], codes: list[str]) -> None:
+    nodes = (
+        Node("layer", op, ("input",)),
+        Node("layer.bn", BatchNorm(1e-3), ("layer",)),
+        Node("layer.act", Activation("relu6"), ("layer.bn",)),
+    )
+    net = network(Graph((Input("input", shape),), nodes, ("layer.act",)))
+    assert codes_of(net) == codes
+    assert_same(net, samples(net.graph, 3))
+
+
 def test_what_is_read_elsewhere_is_not_fused_away() -> None:
     b = Builder()
     x = b.conv(b.input("image", (1, 3, 8, 8)), 4, key="conv")
