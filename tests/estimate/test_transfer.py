@@ -38,6 +38,26 @@ def test_a_mixture_of_known_devices_is_found_from_few_networks(networks, counts,
     assert off(transfer(networks, measured, truth[measured]).latency_s, truth, measured) < 0.01
 
 
+def test_a_twin_of_a_known_device_is_nearer_for_asking_each_device_alone(counts, monkeypatch):
+    every = module._weights
+
+    def mixtures(networks: Population) -> object:
+        found = every(networks)
+        return found.take(np.flatnonzero((found.devices == found.devices[:, :1]).all(axis=1)))
+
+    alone, mixed = [], []
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        known = np.exp(0.4 * generator.standard_normal((NETWORKS, DEVICES)))
+        truth = 5 * known[:, 2] * np.exp(0.01 * generator.standard_normal(NETWORKS))
+        networks = population(counts, known)
+        measured = choose(networks, 8, np.random.default_rng(0))
+        for ways, found in ((every, alone), (mixtures, mixed)):
+            monkeypatch.setattr(module, "_weights", ways)
+            found.append(off(transfer(networks, measured, truth[measured]).latency_s, truth, measured))
+    assert np.mean(alone) < 0.8 * np.mean(mixed)
+
+
 def test_a_device_unlike_the_others_is_learnt_from_the_features(counts, prices):
     known = counts[:, :2] @ prices[:2, :-1]
     truth = counts @ np.array([0.1, 0.1, 3.0, 1.0, 8.0])
@@ -106,16 +126,11 @@ def test_a_known_device_may_miss_networks_and_hold_bad_figures(counts, prices, g
 
 @pytest.mark.parametrize("given", ["features", "known", "both"])
 def test_one_setting_gives_what_conditioning_a_gaussian_gives(counts, prices, monkeypatch, given):
-    for name, value in {
-        "LINEAR": (0.3,),
-        "SMOOTH": (0.03,),
-        "LENGTHS": (1.4,),
-        "NOISE": (1e-3,),
-        "_MEASURED_DEVIATIONS": 1e9,
-    }.items():
-        monkeypatch.setattr(module, name, value)
     few, known = counts[:40], (counts @ prices[:, :-1])[:40]
     networks = population(few if given != "known" else None, known if given != "features" else None)
+    one = np.full((1, networks.devices.shape[1]), 0.3), np.array([[0.3, 0.0, 0.03]]), np.array([1e-3])
+    monkeypatch.setattr(module, "_weights", lambda _: module._Weights(*one))
+    monkeypatch.setattr(module, "_MEASURED_DEVIATIONS", 1e9)
     truth = (counts @ prices[:, -1])[:40]
     measured, rest = np.arange(8), np.arange(8, 40)
     ratio = truth / networks.base

@@ -2,7 +2,8 @@
 
 A Gaussian process (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, 2.2 and 5.4). What it
 predicts is the ratio of a latency to that of the average known device. The ratio is a constant plus
-- a weighted sum of the other devices' own ratios, so that a new device is a mixture of known ones,
+- a weighted sum of the other devices' own ratios, so that a new device is a mixture of known ones, or of one of them
+  alone, so that it is nearly that one,
 - a weighted sum of the features, so that a cost per feature which no other device has can be learnt,
 - a smooth function of both, for what does not add up,
 - scatter.
@@ -24,6 +25,8 @@ from chipfit.estimate.features import Floats
 
 LINEAR = (0.003, 0.03, 0.3, 3.0)
 """Variances of the ratio that the other devices explain, and those that the features explain."""
+TWIN = 3.0
+"""Variance of the ratio that one other device alone explains, where the new one is nearly that one."""
 SMOOTH = (0.003, 0.03)
 LENGTHS = (0.7, 1.4)
 """Distances over which the smooth function changes; by devices or features alone, two networks lie 1.4 apart."""
@@ -115,8 +118,12 @@ def choose(networks: Population, count: int, generator: np.random.Generator) -> 
     if not 1 <= count <= len(candidates):
         raise InvalidInput(f"{count} networks to measure: must be from 1 to {len(candidates)}")
     devices, features, smooth, length, noise = PLANNED
-    weights = np.array([devices, features, *(smooth * (length == each) for each in LENGTHS)])
-    covariance = np.tensordot(weights, _likeness(networks, candidates, candidates), 1) + CONSTANT
+    weights = _Weights(
+        np.full((1, networks.devices.shape[1]), devices),
+        np.array([[features, *(smooth * (length == each) for each in LENGTHS)]]),
+        np.array([noise]),
+    )
+    covariance = weights.covariance(networks, candidates, candidates)[0]
     chosen: list[int] = []
     for _ in range(count):
         own = np.diag(covariance) + noise
@@ -140,23 +147,21 @@ def transfer(networks: Population, measured: Indices, latency_s: Floats) -> Tran
     level = float(np.median(ratio))
     ratio = _drawn_in(ratio[:, None] / level, _MEASURED_DEVIATIONS)[:, 0]
     middle = float(ratio.mean())
-    weights, noise = _sizes(networks)
-    likeness = _likeness(networks, places, places)
-    covariance = np.tensordot(weights, likeness, 1) + CONSTANT + noise[:, None, None] * np.eye(len(places))
+    weights = _weights(networks)
+    covariance = weights.covariance(networks, places, places) + weights.noise[:, None, None] * np.eye(len(places))
     chances = _chances(covariance, ratio - middle)
     members = np.argsort(-chances)[:_MEMBERS]
     members = members[chances[members] > _LEAST_CHANCE * chances.max()]
-    likeness = _likeness(networks, np.arange(len(networks)), places)
-    alone = _own_likeness(networks)
+    kept = weights.take(members)
+    crosses = kept.covariance(networks, np.arange(len(networks)), places)
     mean, square = np.zeros(len(networks)), np.zeros(len(networks))
-    for member in members.tolist():
+    for cross, own, noise, member in zip(crosses, kept.variance(networks), kept.noise, members, strict=True):
         share = chances[member] / chances[members].sum()
         inverse = np.linalg.inv(covariance[member])
-        cross = np.tensordot(weights[member], likeness, 1) + CONSTANT
         found = cross @ (inverse @ (ratio - middle))
-        variance = weights[member] @ alone + CONSTANT + noise[member] - ((cross @ inverse) * cross).sum(axis=1)
+        variance = own + noise - ((cross @ inverse) * cross).sum(axis=1)
         mean += share * found
-        square += share * (found**2 + np.maximum(variance, noise[member]))
+        square += share * (found**2 + np.maximum(variance, noise))
     scale = level * networks.base
     return Transferred(np.maximum(mean + middle, _LEAST_RATIO) * scale, np.sqrt(square - mean**2) * scale)
 
@@ -175,30 +180,49 @@ def _check(networks: Population, measured: Indices, latency_s: Floats) -> None:
         )
 
 
-def _sizes(networks: Population) -> tuple[Floats, Floats]:
-    """Every combination of variances: of the kinds of likeness (g, 2 + lengths), and of the scatter (g,)."""
-    devices = LINEAR if networks.devices.shape[1] else (0.0,)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Weights:
+    """g ways to put a covariance together: variances of each device's ratios (g, d), of the features and of the smooth
+    function at each length (g, 1 + lengths), and of the scatter (g,)."""
+
+    devices: Floats
+    others: Floats
+    noise: Floats
+
+    def take(self, index: Indices) -> _Weights:
+        return _Weights(self.devices[index], self.others[index], self.noise[index])
+
+    def covariance(self, networks: Population, rows: Indices, columns: Indices) -> Floats:
+        """Covariances (g, rows, columns) of the ratios of networks, without scatter."""
+        a, b = networks.place[rows], networks.place[columns]
+        apart = np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0)
+        features = networks.features[rows] @ networks.features[columns].T
+        likeness = np.stack([features, *(np.exp(-apart / (2 * length**2)) for length in LENGTHS)])
+        devices = (networks.devices[rows] * self.devices[:, None]) @ networks.devices[columns].T
+        return devices + np.tensordot(self.others, likeness, 1) + CONSTANT
+
+    def variance(self, networks: Population) -> Floats:
+        """Variances (g, n) of the ratios of all networks, without scatter."""
+        smooth = self.others[:, 1:].sum(axis=1, keepdims=True)
+        features = self.others[:, :1] * (networks.features**2).sum(axis=1)
+        return self.devices @ (networks.devices**2).T + features + smooth + CONSTANT
+
+
+def _weights(networks: Population) -> _Weights:
+    """Every combination of the sizes: mixtures of all devices, and each device alone."""
+    width = networks.devices.shape[1]
+    mixtures = np.outer(LINEAR if width else (0.0,), np.ones(width))
+    spread = networks.devices[:, :-1].var(axis=0) if width else np.zeros(0)
+    alone = np.eye(max(width - 1, 0), width)[spread > 0] * TWIN / spread[spread > 0, None]
     features = LINEAR if networks.features.shape[1] else (0.0,)
     rows = [
-        [*each[:2], *(each[2] * (each[3] == length) for length in LENGTHS), each[4]]
-        for each in product(devices, features, SMOOTH, LENGTHS, NOISE)
+        (devices, [feature, *(smooth * (length == each) for each in LENGTHS)], noise)
+        for devices, feature, smooth, length, noise in product(mixtures, features, SMOOTH, LENGTHS, NOISE)
     ]
-    found = np.array(rows)
-    return found[:, :-1], found[:, -1]
-
-
-def _likeness(networks: Population, rows: Indices, columns: Indices) -> Floats:
-    """How alike networks are by devices, by features, and by distance at each length: (2 + lengths, rows, columns)."""
-    a, b = networks.place[rows], networks.place[columns]
-    apart = np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0)
-    linear = [part[rows] @ part[columns].T for part in (networks.devices, networks.features)]
-    return np.stack([*linear, *(np.exp(-apart / (2 * length**2)) for length in LENGTHS)])
-
-
-def _own_likeness(networks: Population) -> Floats:
-    """The likeness of every network to itself: (2 + lengths, n)."""
-    linear = [(part**2).sum(axis=1) for part in (networks.devices, networks.features)]
-    return np.stack([*linear, *(np.ones(len(networks)) for _ in LENGTHS)])
+    few = [[feature, *(SMOOTH[0] * (LENGTHS[-1] == each) for each in LENGTHS)] for feature in features[:2]]
+    rows += [(devices, other, noise) for devices, other, noise in product(alone, few, NOISE)]
+    devices, others, noise = zip(*rows, strict=True)
+    return _Weights(np.array(devices), np.array(others), np.array(noise))
 
 
 def _chances(covariance: Floats, ratio: Floats) -> Floats:
