@@ -221,7 +221,8 @@ def ask(
     if len(at) > NETWORKS:
         at = np.sort(np.random.default_rng(0).choice(at, NETWORKS, replace=False))
     latency_s, features, parts = space.latency_s[device][at], space.features[at], one_hot(space.parts[at])
-    without = population(features, None if simulated is None else simulated[at])
+    costs = [*space.counts.values(), *([] if simulated is None else simulated.T)]
+    without = population(features, np.stack(costs, axis=1)[at] if costs else None)
 
     def random(count: int, draw: int) -> NDArray[np.int64]:
         return np.random.default_rng([draw, count]).choice(len(at), count, replace=False)
