@@ -5,7 +5,7 @@ import pytest
 
 from chipfit.estimate.estimator import Estimator
 from chipfit.estimate.fit import fit
-from chipfit.measure.simulator import simulator
+from chipfit.measure.simulator import Simulated, simulator
 from chipfit.targets import Target, load_target, variant
 
 
@@ -30,12 +30,12 @@ def chip(target: Target) -> Target:
 
 @pytest.fixture(scope="session")
 def estimator(target: Target) -> Estimator:
-    return fit(target, simulator(target), budget=1500, seed=1)
+    return fit(target, Simulated(target, simulator(target)), budget=1500, seed=1)
 
 
 @pytest.fixture(scope="session")
 def corrected(target: Target, chip: Target) -> Estimator:
-    return fit(target, simulator(chip), budget=3000, seed=2)
+    return fit(target, Simulated(target, simulator(chip)), budget=3000, seed=2)
 
 
 @pytest.fixture

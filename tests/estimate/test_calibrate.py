@@ -11,8 +11,8 @@ from chipfit.errors import InvalidGraph, InvalidInput
 from chipfit.estimate.calibrate import LEAST_NETWORKS, calibrate
 from chipfit.estimate.calibration import Calibration, extras
 from chipfit.estimate.estimator import Estimator
-from chipfit.estimate.features import KIND_CODES, Rows
 from chipfit.estimate.random_networks import random_networks
+from chipfit.estimate.rows import KIND_CODES, Rows
 from chipfit.estimate.store import load_estimator, save_estimator
 from chipfit.graph.graph import Graph
 from chipfit.graph.subgraphs import cut

@@ -10,7 +10,7 @@ from tests.graph.strategies import codes_of, spaces
 from chipfit.errors import InvalidGraph
 from chipfit.estimate import accumulate
 from chipfit.estimate.accumulate import QUANTITIES, Costs
-from chipfit.estimate.features import Rows
+from chipfit.estimate.rows import Rows
 from chipfit.graph.build import Builder, conv_bn_act, inverted_bottleneck
 from chipfit.graph.graph import Graph
 from chipfit.graph.ops import Opaque

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from chipfit.estimate.features import KIND_CODES, TERMS, Rows, feature_matrix, physics
+from chipfit.estimate.features import TERMS, feature_matrix, physics
+from chipfit.estimate.rows import KIND_CODES, Rows
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
 from chipfit.graph.workload import WORKLOAD_FIELDS
 from chipfit.targets import variant
@@ -9,7 +10,8 @@ from chipfit.targets import variant
 
 @pytest.fixture
 def rows(target, generator):
-    return Rows.of_workloads([load for kind in SAMPLED_KINDS for load in sample(kind, 60, generator, target.fuses)])
+    drawn = [item for kind in SAMPLED_KINDS for item in sample(kind, 60, generator, target.fuses)]
+    return Rows.of_workloads([item.workload(target.fuses) for item in drawn])
 
 
 def test_terms_are_finite_and_work_is_never_less_than_the_macs_take(target, rows):

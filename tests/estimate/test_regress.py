@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from chipfit.estimate.features import KIND_CODES, PIECES, TERMS, Rows, physics
+from chipfit.estimate.features import PIECES, TERMS, physics
 from chipfit.estimate.regress import fit_roofline, regress
+from chipfit.estimate.rows import KIND_CODES, Rows
 from chipfit.estimate.sampling import sample
 from chipfit.measure.simulator import simulate_columns, workload_columns
 
@@ -28,7 +29,8 @@ def test_a_roofline_of_few_rows_stays_with_the_description(generator):
 
 @pytest.fixture
 def measured(target, chip, generator):
-    loads = [load for kind in ("conv", "depthwise") for load in sample(kind, 900, generator, target.fuses)]
+    drawn = [item for kind in ("conv", "depthwise") for item in sample(kind, 900, generator, target.fuses)]
+    loads = [item.workload(target.fuses) for item in drawn]
     return Rows.of_workloads(loads), simulate_columns(chip, workload_columns(loads))
 
 
@@ -72,7 +74,7 @@ def test_latency_far_outside_grows_as_the_work_does(target, measured, generator)
 
 
 def test_without_measured_energy_the_description_counts(target, generator):
-    loads = sample("conv", 300, generator, target.fuses)
+    loads = [item.workload(target.fuses) for item in sample("conv", 300, generator, target.fuses)]
     truth = simulate_columns(target, workload_columns(loads))
     rows = Rows.of_workloads(loads)
     found = regress(target, target.precision(), rows, truth.latency_s, None, generator)

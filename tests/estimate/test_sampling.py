@@ -3,8 +3,13 @@ import pytest
 
 from chipfit.errors import InvalidInput
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
+from chipfit.graph.subgraphs import FOLDED
 from chipfit.graph.workload import WORKLOAD_FIELDS, WORKLOAD_KINDS
 from chipfit.measure.simulator import simulate_columns, workload_columns
+
+
+def columns_of(specimens, fuses=FOLDED):
+    return workload_columns([item.workload(fuses) for item in specimens])
 
 
 def test_every_kind_but_opaque_can_be_drawn():
@@ -15,7 +20,7 @@ def test_every_kind_but_opaque_can_be_drawn():
 
 @pytest.mark.parametrize("kind", SAMPLED_KINDS)
 def test_samples_are_workloads_that_a_target_can_run(kind, target, generator):
-    columns = workload_columns(sample(kind, 200, generator, target.fuses))
+    columns = columns_of(sample(kind, 200, generator, target.fuses), target.fuses)
     found = simulate_columns(target, columns)
     assert (found.cycles > 0).all()
     assert (columns["out_elements"] > 0).all()
@@ -23,7 +28,7 @@ def test_samples_are_workloads_that_a_target_can_run(kind, target, generator):
 
 
 def test_the_fields_of_a_convolution_belong_together(generator):
-    columns = workload_columns(sample("conv", 500, generator))
+    columns = columns_of(sample("conv", 500, generator))
     taps = columns["kernel_height"] * columns["kernel_width"]
     weights = columns["out_channels"] * (columns["in_channels"] // columns["groups"]) * taps
     assert (columns["parameters"] == weights).all()
@@ -32,7 +37,7 @@ def test_the_fields_of_a_convolution_belong_together(generator):
 
 
 def test_samples_reach_what_networks_hold(generator):
-    conv, linear = (workload_columns(sample(kind, 3000, generator)) for kind in ("conv", "linear"))
+    conv, linear = (columns_of(sample(kind, 3000, generator)) for kind in ("conv", "linear"))
     for columns, field, low, high in (
         (conv, "in_channels", 1, 2048), (conv, "out_channels", 1, 2048), (conv, "in_height", 1, 450),
         (conv, "kernel_height", 1, 11), (linear, "in_channels", 1, 9216),
@@ -46,11 +51,12 @@ def test_samples_reach_what_networks_hold(generator):
 
 
 def test_only_what_the_target_fuses_is_drawn(generator):
-    alone = workload_columns(sample("conv", 200, generator, {}))
-    fused = workload_columns(sample("conv", 200, generator, {"conv": frozenset({"activation", "add"})}))
+    both = {"conv": frozenset({"activation", "add"})}
+    alone = columns_of(sample("conv", 200, generator, {}), {})
+    fused = columns_of(sample("conv", 200, generator, both), both)
     assert not alone["activation"].any()
     assert not alone["adds"].any()
-    assert set(fused["activation"].tolist()) == {0, 1, 2}
+    assert set(fused["activation"].tolist()) == {0, 1, 2, 3}
     assert set(fused["adds"].tolist()) == {0, 1}
 
 

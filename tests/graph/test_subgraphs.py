@@ -23,7 +23,7 @@ from chipfit.graph.ops import (
 )
 from chipfit.graph.subgraphs import FOLDED, FOLLOWERS, Subgraph, cut
 from chipfit.graph.values import Decision, bind, choose
-from chipfit.graph.workload import WORKLOAD_FIELDS, WORKLOAD_KINDS
+from chipfit.graph.workload import WORKLOAD_FIELDS, WORKLOAD_KINDS, activation_level
 
 EVERYTHING = {kind: frozenset(FOLLOWERS) for kind in WORKLOAD_KINDS}
 CONVOLUTIONS = {"conv": frozenset(FOLLOWERS), "depthwise": frozenset({"batch_norm", "activation"})}
@@ -181,7 +181,8 @@ def test_a_subgraph_takes_one_addition() -> None:
 
 
 @pytest.mark.parametrize(
-    ("functions", "level"), [(("relu",), 1), (("silu",), 2), (("silu", "relu"), 2), (("relu", "silu"), 2)]
+    ("functions", "level"),
+    [(("relu",), 1), (("tanh",), 2), (("silu",), 3), (("silu", "relu"), 3), (("relu", "silu"), 3)],
 )
 def test_the_costliest_activation_counts(functions: tuple[str, ...], level: int) -> None:
     keys = ["c", *(f"a{i}" for i in range(len(functions)))]
@@ -189,7 +190,7 @@ def test_the_costliest_activation_counts(functions: tuple[str, ...], level: int)
     (found,) = cut(Graph((X,), (conv("c", "x"), *chain), (keys[-1],)), EVERYTHING)
     assert found.workload.activation == level
     alone = Graph((X,), (node("a", Activation(functions[-1]), "x"),), ("a",))
-    assert cut(alone)[0].workload.activation == (1 if functions[-1] == "relu" else 2)
+    assert cut(alone)[0].workload.activation == activation_level(Activation(functions[-1]))
 
 
 def test_a_select_decides_what_is_fused() -> None:

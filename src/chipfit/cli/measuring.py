@@ -21,12 +21,12 @@ def profile(
 ) -> None:
     """Measures operators and small subgraphs on a chip, by simulation for one that is only described."""
     from chipfit.estimate.fit import measure_samples
-    from chipfit.measure.simulator import simulator
+    from chipfit.measure import tool_for
     from chipfit.measure.table import write_table
     from chipfit.targets import load_target
 
     chip = load_target(target)
-    measured = measure_samples(chip, simulator(chip, precision), count, seed, progress("measuring"))
+    measured = measure_samples(chip, tool_for(chip, precision), count, seed, progress("measuring"))
     write_table(out, measured)
     if json:
         print_json({"target": chip.name, "measurements": len(measured.workloads), "path": str(out)})

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.estimate.features import KIND_CODES, Floats, Rows
 from chipfit.estimate.regress import Prediction
+from chipfit.estimate.rows import KIND_CODES, Floats, Rows
 from chipfit.graph.graph import Graph
 from chipfit.graph.memory import liveness
 from chipfit.graph.subgraphs import Subgraph, cut
@@ -113,18 +113,13 @@ def network_spread(latency_s: Floats, variance: Floats, systematic: float) -> Fl
     return np.sqrt(np.maximum(variance, 0) + (systematic * latency_s) ** 2)
 
 
-def runs(target: Target, kind: str) -> bool:
-    """Whether the target runs a workload kind; nothing runs what chipfit does not know."""
-    return kind != "opaque" and kind not in target.unsupported
-
-
 def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predict, systematic: float) -> CostTables:
     """The costs of a space (or of a closed graph) as tables.
 
     Raises `TableTooLarge` where a subgraph depends on too many decisions at once.
     """
     subgraphs = cut(graph, target.fuses)
-    run = [subgraph for subgraph in subgraphs if runs(target, subgraph.workload.kind)]
+    run = [subgraph for subgraph in subgraphs if target.runs(subgraph.workload.kind)]
     found = [_Enumeration.of(subgraph) for subgraph in run]
     kinds = np.concatenate([np.zeros(0, np.int64), *(each.kinds for each in found)])
     values = np.concatenate([np.zeros((0, len(WORKLOAD_FIELDS))), *(each.values for each in found)])

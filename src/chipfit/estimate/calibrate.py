@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidGraph, InvalidInput
-from chipfit.estimate.accumulate import network_spread, runs
+from chipfit.estimate.accumulate import network_spread
 from chipfit.estimate.calibration import EXTRAS, Calibration, extras
 from chipfit.estimate.estimator import Errors, Estimator
-from chipfit.estimate.features import Floats, Rows
 from chipfit.estimate.fit import errors, shared_error
+from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.graph import Graph
 from chipfit.graph.subgraphs import cut
 from chipfit.graph.workload import WORKLOAD_KINDS
@@ -119,7 +119,7 @@ class _Networks:
         columns, variances = np.zeros((len(graphs), _KINDS + len(EXTRAS))), np.zeros((len(graphs), _KINDS))
         for number, graph in enumerate(graphs):
             loads = [part.workload for part in cut(graph, estimator.target.fuses)]
-            rows = Rows.of_workloads([load for load in loads if runs(estimator.target, load.kind)])
+            rows = Rows.of_workloads([load for load in loads if estimator.target.runs(load.kind)])
             found = estimator.predict(rows)
             columns[number, :_KINDS] = np.bincount(rows.kinds, found.latency_s, _KINDS)
             columns[number, _KINDS:] = extras(rows).sum(axis=0)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from chipfit.errors import InvalidInput
-from chipfit.estimate.features import Floats, Rows
 from chipfit.estimate.regress import Prediction
+from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.measure.measurement import Source
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidGraph, InvalidInput
-from chipfit.estimate.accumulate import runs
 from chipfit.graph.graph import Graph
 from chipfit.graph.memory import peak
 from chipfit.graph.ops import Opaque
@@ -266,7 +265,7 @@ def _loads(target: Target, networks: Mapping[str, Graph]) -> _Loads:
 
 def _costs(target: Target, loads: _Loads) -> tuple[Floats, ...]:
     """Latency, energy, utilisation and peak bytes of every network (m,) on one design."""
-    can = np.array([runs(target, kind) for kind in loads.columns["kind"].tolist()], dtype=np.bool_)
+    can = np.array([target.runs(kind) for kind in loads.columns["kind"].tolist()], dtype=np.bool_)
     whole = (loads.counts @ ~can) == 0
     simulation = simulate_columns(target, {name: column[can] for name, column in loads.columns.items()})
     counts = loads.counts[:, can]
@@ -284,7 +283,7 @@ def _missing(variants: Sequence[Target], networks: Mapping[str, Graph], loads: S
     lacking: Counter[tuple[str, str, str, str]] = Counter()
     for design, each in zip(variants, loads, strict=True):
         kinds = each.columns["kind"].tolist()
-        unable = {row for row, kind in enumerate(kinds) if not runs(design, kind)}
+        unable = {row for row, kind in enumerate(kinds) if not design.runs(kind)}
         for network, named in zip(networks, each.nodes if unable else (), strict=False):
             lacking.update((network, node, operator, kinds[row]) for node, operator, row in named if row in unable)
     return tuple(Missing(*names, designs) for names, designs in lacking.items())

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidGraph
-from chipfit.estimate.accumulate import Costs, CostTables, along, counted, network_spread, runs, tabulate
+from chipfit.estimate.accumulate import Costs, CostTables, along, counted, network_spread, tabulate
 from chipfit.estimate.calibration import Calibration
-from chipfit.estimate.features import Floats, Rows
 from chipfit.estimate.regress import BOUNDS, Prediction, Regression
+from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.graph import Graph
 from chipfit.graph.memory import peak
 from chipfit.graph.ops import Opaque
@@ -160,11 +160,11 @@ class Estimator:
         return tuple(
             _unsupported(graph, subgraph, self.target)
             for subgraph in found
-            if not runs(self.target, subgraph.workload.kind)
+            if not self.target.runs(subgraph.workload.kind)
         )
 
     def _run(self, subgraphs: Sequence[Subgraph]) -> list[Subgraph]:
-        return [subgraph for subgraph in subgraphs if runs(self.target, subgraph.workload.kind)]
+        return [subgraph for subgraph in subgraphs if self.target.runs(subgraph.workload.kind)]
 
     def _tabulate(self, graph: Graph) -> CostTables:
         return tabulate(graph, self.target, self.precision, self.predict, self.systematic)

@@ -7,20 +7,16 @@ footprint is against the memories, and the raw sizes in logarithms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.graph.workload import WORKLOAD_FIELDS, WORKLOAD_KINDS, Workload
+from chipfit.estimate.rows import KIND_CODES, Floats, Rows
+from chipfit.estimate.tiles import Pieces
+from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.targets.target import Precision, Target
-
-Floats = NDArray[np.float64]
-
-KIND_CODES = {kind: code for code, kind in enumerate(WORKLOAD_KINDS)}
-"""Rows carry their kind as its place in `WORKLOAD_KINDS`."""
 
 TERMS = ("overhead", "work", "lookup", "on_chip", "reread", "weights", "excess", "reload")
 """Cycles that a subgraph would take if there were nothing else to do:
@@ -46,61 +42,9 @@ PIECES = {
 ENERGY_TERMS = ("mac", "idle", "on_chip", "reread", "weights", "excess", "reload", "static")
 """Joules by the description: MACs (vector work counts one per element), lanes clocked for nothing, bytes, leakage."""
 
-_FIELD = {name: position for position, name in enumerate(WORKLOAD_FIELDS)}
-_NUMBERS = attrgetter(*WORKLOAD_FIELDS)
 _ARRAY = np.array([kind in ("conv", "depthwise", "transposed_conv", "linear", "matmul") for kind in WORKLOAD_KINDS])
 _MATRIX = np.array([kind in ("linear", "matmul") for kind in WORKLOAD_KINDS])
 _NEVER_ZERO_JOULE = 1e-12
-
-RANGE_FIELDS = (
-    "in_height", "in_width", "in_channels", "out_height", "out_width", "out_channels", "kernel_height", "kernel_width",
-    "stride_height", "stride_width", "dilation_height", "dilation_width", "macs", "parameters", "in_elements",
-    "out_elements",
-)  # fmt: skip
-"""Fields whose smallest and largest measured value bound where predictions interpolate."""
-_RANGE = [_FIELD[name] for name in RANGE_FIELDS]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """n closed workloads: `kinds` (n,) are codes, `values` (n, fields) the numbers in the order of WORKLOAD_FIELDS."""
-
-    kinds: NDArray[np.int64]
-    values: Floats
-
-    @classmethod
-    def of(cls, kinds: NDArray[np.int64], values: Floats) -> Rows:
-        """Rows with every convolution called what its numbers make it.
-
-        An open graph may hold one row for a convolution that is depthwise under some codes only; the row has to cost
-        what the closed graph's row costs.
-        """
-        groups, channels = values[:, _FIELD["groups"]], values[:, _FIELD["in_channels"]]
-        conv, depthwise = KIND_CODES["conv"], KIND_CODES["depthwise"]
-        named = np.where((groups == channels) & (channels > 1), depthwise, conv)
-        return cls(np.where((kinds == conv) | (kinds == depthwise), named, kinds), values)
-
-    @classmethod
-    def of_workloads(cls, workloads: Sequence[Workload]) -> Rows:
-        """Closed workloads as rows. Raises `TypeError` for one that still depends on decisions."""
-        values = np.array([_NUMBERS(workload) for workload in workloads], dtype=np.float64).reshape(
-            len(workloads), len(WORKLOAD_FIELDS)
-        )
-        return cls.of(np.array([KIND_CODES[workload.kind] for workload in workloads], dtype=np.int64), values)
-
-    def __len__(self) -> int:
-        return len(self.kinds)
-
-    def __getitem__(self, name: str) -> Floats:
-        return self.values[:, _FIELD[name]]
-
-    def take(self, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Rows:
-        """The rows at `index`."""
-        return Rows(self.kinds[index], self.values[index])
-
-    def range_keys(self) -> Floats:
-        """Logarithms (n, range fields) of the numbers that the range check looks at."""
-        return np.log2(1 + self.values[:, _RANGE])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +54,9 @@ class Physics:
     `terms` (n, len(TERMS)) are cycles, `energy_terms` (n, len(ENERGY_TERMS)) joules with the static share left at the
     power in watts (to be multiplied by the latency); `fill` (n, 3) how full the tiles of input channels, output
     channels and pixels are, from 0 to 1; `footprint` and `buffer` (n,) activations by on-chip memory and weights by
-    the weight buffer.
+    the weight buffer; `pieces` (n, any) logarithms of what the pieces of the output are, nothing without a description
+    of them; `elsewhere` (n, any) cycles of transfers that go through DRAM or not, by what else the network keeps on chip
+    meanwhile: the input once, the output, the input with repetitions, the weights with repetitions.
     """
 
     terms: Floats
@@ -118,12 +64,12 @@ class Physics:
     fill: Floats
     footprint: Floats
     buffer: Floats
+    pieces: Floats
+    elsewhere: Floats
 
     def take(self, index: NDArray[np.int64]) -> Physics:
         """The rows at `index`."""
-        return Physics(
-            self.terms[index], self.energy_terms[index], self.fill[index], self.footprint[index], self.buffer[index]
-        )
+        return Physics(*(getattr(self, name)[index] for name in self.__slots__))
 
 
 def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
@@ -131,13 +77,25 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
     memory = target.memory
     work, tiles, fill = _work(target, precision, rows)
     act, weight = precision.activation_bits / 8, precision.weight_bits / 8
-    inputs, output = rows["in_elements"] * act, rows["out_elements"] * act
-    weights = rows["parameters"] * weight + rows["biases"] * precision.bias_bits / 8
+    inputs, output = _stored(target, rows, "in") * act, _stored(target, rows, "out") * act
+    biases = rows["biases"] * precision.bias_bits / 8
+    weights = rows["parameters"] * weight * rows["stored_share"] + biases
     main = rows["in_height"] * rows["in_width"] * rows["in_channels"] * act
     footprint, buffer = (inputs + output) / memory.activation_bytes, weights / memory.weight_buffer_bytes
     excess = np.maximum(inputs + output - memory.activation_bytes, 0)
     reload = _reload(rows, act, weights, excess, footprint, buffer)
     reread = main * (tiles - 1)
+    again = biases_again = np.zeros(len(rows))
+    pieces = elsewhere = np.zeros((len(rows), 0))
+    if target.tiles is not None:
+        found = Pieces.of(target, target.tiles, rows)
+        work = np.where(found.known, found.cycles, work)
+        reread = np.where(found.known, np.maximum(found.read_elements * act - main, 0), reread)
+        again, biases_again = weights * (found.pixel_pieces - 1), biases * (found.pixel_pieces - 1)
+        # Where a tensor does not fit on chip, all that is read of it again comes from outside.
+        reload = np.where(footprint > 1, reread + again, 0)
+        pieces = found.features
+        elsewhere = np.stack([inputs, output, inputs + reread, weights + again], axis=1) / target.dram_bytes_per_cycle
     per_dram = target.dram_bytes_per_cycle
     lookup = _lookup(target, act, rows)
     terms = np.stack(
@@ -146,16 +104,25 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
             work,
             lookup,
             (inputs + output + weights) / memory.on_chip_bytes_per_cycle,
-            reread / memory.on_chip_bytes_per_cycle,
-            weights / per_dram,
+            (reread + again) / memory.on_chip_bytes_per_cycle,
+            (weights + biases_again) / per_dram,
             excess / per_dram,
             reload / per_dram,
         ],
         axis=1,
     )
-    moved = np.stack([inputs + output + weights, reread, weights, excess, reload], axis=1)
+    moved = np.stack([inputs + output + weights, reread + again, weights + biases_again, excess, reload], axis=1)
     energy_terms = _energy_terms(target, precision, rows, np.maximum(work, lookup), moved)
-    return Physics(terms, energy_terms, fill, footprint, buffer)
+    return Physics(terms, energy_terms, fill, footprint, buffer, pieces, elsewhere)
+
+
+def _stored(target: Target, rows: Rows, side: str) -> Floats:
+    """Elements (n,) that the inputs ("in") or the output ("out") take in memory, with the channels padded."""
+    block = target.layout.channel_block
+    channels = rows[f"{side}_channels"]
+    padded = np.ceil(channels / block) * block / channels
+    outside = rows["plain_input" if side == "in" else "plain_output"] > 0
+    return rows[f"{side}_elements"] * np.where(outside, 1, padded)
 
 
 def _energy_terms(target: Target, precision: Precision, rows: Rows, busy: Floats, moved: Floats) -> Floats:
@@ -234,7 +201,7 @@ def _lookup(target: Target, width: float, rows: Rows) -> Floats:
     level, kinds = rows["activation"], rows.kinds
     alone = (kinds == KIND_CODES["softmax"]) | ((kinds == KIND_CODES["activation"]) & (level != 1))
     tiles = np.ceil(rows["out_channels"] / target.vector.table_elements_per_cycle)
-    return np.where((level == 2) | alone, rows["out_height"] * rows["out_width"] * tiles * max(1.0, width), 0)
+    return np.where((level >= 2) | alone, rows["out_height"] * rows["out_width"] * tiles * max(1.0, width), 0)
 
 
 def _reload(
@@ -262,6 +229,23 @@ def feature_matrix(rows: Rows, facts: Physics, roofline: Floats) -> NDArray[np.f
             np.log2(facts.buffer + 2.0**-10)[:, None],
             np.log2(roofline)[:, None],
             np.log2(1 + rows.values),
+            _filled(rows),
+            facts.pieces,
+            np.log2(facts.elsewhere / roofline[:, None] + 2.0**-10),
         ],
         axis=1,
     ).astype(np.float32)
+
+
+GRANULARITIES: Mapping[str, tuple[int, ...]] = {
+    "in_channels": (8, 16, 32, 64), "out_channels": (8, 16, 32, 64), "out_height": (2, 4, 8), "out_width": (2, 4, 8),
+}  # fmt: skip
+"""Numbers that hardware does at once, as far as a description may not say it."""
+
+
+def _filled(rows: Rows) -> Floats:
+    """How full (n, any) the last of so many at once is; the regression finds out which of them matter."""
+    return np.stack(
+        [rows[name] / (np.ceil(rows[name] / step) * step) for name, steps in GRANULARITIES.items() for step in steps],
+        axis=1,
+    )

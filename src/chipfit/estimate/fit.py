@@ -11,21 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
-from chipfit.estimate.accumulate import network_spread, runs
+from chipfit.estimate.accumulate import network_spread
 from chipfit.estimate.estimator import Errors, Estimator, Provenance
-from chipfit.estimate.features import Floats, Rows
 from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.regress import Prediction, regress
+from chipfit.estimate.rows import Floats, Rows
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
 from chipfit.graph.graph import Graph
-from chipfit.graph.subgraphs import cut
-from chipfit.graph.workload import WORKLOAD_KINDS, Workload
-from chipfit.measure.measurement import Measure, Measurement, Source
+from chipfit.graph.workload import WORKLOAD_KINDS
+from chipfit.measure.measurement import Part, Run, Source, Tool
 from chipfit.measure.table import Table
 from chipfit.targets.target import Target
 
-BUDGET = 24_000
-"""Subgraphs that are measured by default, those held out included."""
 SHARES: Mapping[str, float] = {
     "conv": 7, "depthwise": 3, "linear": 2.5, "transposed_conv": 1.5, "matmul": 1.5, "elementwise": 1.5, "pool": 1.5,
     "activation": 1, "normalisation": 1, "softmax": 0.8, "resize": 1, "copy": 1,
@@ -33,9 +30,9 @@ SHARES: Mapping[str, float] = {
 """How the budget is divided among kinds."""
 HELD_OUT = 0.15
 """Share of the subgraphs that errors are measured on."""
-NETWORKS = 120
-"""Random networks that errors are measured on, fewer where the budget is small: a network is about 25 subgraphs to
-measure. The spread is calibrated on half of them and checked on the other half."""
+LEARNT_NETWORKS = 1 / 2
+"""Share of the whole networks whose subgraphs are learnt from as well, as they are measured in their place. On the rest
+errors are measured; the spread is calibrated on half of them and checked on the other half."""
 LEAST_BUDGET = 100
 LEAST_NETWORKS = 10
 
@@ -49,56 +46,58 @@ def identity(items: Iterable[Any]) -> Iterable[Any]:
 
 def measure_samples(
     target: Target,
-    measure: Measure,
-    budget: int = BUDGET,
+    tool: Tool,
+    budget: int | None = None,
     seed: int = 0,
     progress: Progress = identity,
     networks: Sequence[Graph] = (),
 ) -> Table:
     """Measurements of `budget` subgraphs that cover what networks hold, and of the subgraphs of whole networks.
 
-    The networks are random ones and the closed graphs in `networks`; errors are measured on them. `progress` wraps the
-    loop over kinds. Raises `InvalidInput` for a budget below `LEAST_BUDGET`.
+    The networks are random ones and the closed graphs in `networks`. What the tool cannot measure is left out.
+    `progress` wraps the steps of the work. Raises `InvalidInput` for a budget below `LEAST_BUDGET`.
     """
+    budget = tool.budget if budget is None else budget
     if budget < LEAST_BUDGET:
         raise InvalidInput(f"budget {budget}: an estimator needs at least {LEAST_BUDGET} measured subgraphs")
     generator = np.random.default_rng(seed)
-    kinds = [kind for kind in SAMPLED_KINDS if runs(target, kind)]
+    kinds = [kind for kind in SAMPLED_KINDS if target.runs(kind)]
     total = sum(SHARES[kind] for kind in kinds)
-    loads: list[Workload] = []
-    found: list[Measurement] = []
-    for kind in progress(kinds):
-        count = max(8, round(budget * SHARES[kind] / total))
-        drawn = sample(kind, count, generator, target.fuses)
-        loads += drawn
-        found += measure(drawn)
-    numbers: list[int | None] = [None] * len(loads)
-    graphs = [*random_networks(min(NETWORKS, budget // 20), generator), *networks]
-    for number, graph in enumerate(graphs):
-        parts = [item.workload for item in cut(graph, target.fuses) if runs(target, item.workload.kind)]
-        loads += parts
-        numbers += [number] * len(parts)
-    found += measure(loads[len(found) :])
-    return Table(tuple(loads), tuple(found), tuple(numbers))
+    parts: list[Part] = []
+    numbers: list[int | None] = []
+    graphs = [*random_networks(min(tool.whole, max(4, budget // 20)), generator), *networks]
+    steps: list[str | range] = [*kinds, *(range(at, min(at + 20, len(graphs))) for at in range(0, len(graphs), 20))]
+    for step in progress(steps):
+        if isinstance(step, str):
+            count = max(8, round(budget * SHARES[step] / total))
+            found = tool.subgraphs(sample(step, count, generator, target.fuses, tool.largest))
+            parts += [item for item in found if isinstance(item, Part)]
+            numbers += [None] * (len(parts) - len(numbers))
+        else:
+            for number, run in zip(step, tool.networks([graphs[place] for place in step]), strict=True):
+                if isinstance(run, Run) and not run.elsewhere:
+                    parts += run.parts.values()
+                    numbers += [number] * len(run.parts)
+    return Table(tuple(part.workload for part in parts), tuple(part.measurement for part in parts), tuple(numbers))
 
 
 def fit(
     target: Target,
-    measure: Measure,
+    tool: Tool,
     *,
-    budget: int = BUDGET,
+    budget: int | None = None,
     seed: int = 0,
     precision: str | None = None,
     progress: Progress = identity,
     networks: Sequence[Graph] = (),
 ) -> Estimator:
-    """An estimator of `target` from `budget` subgraphs that `measure` measures; equal for equal seeds.
+    """An estimator of `target` from `budget` subgraphs that `tool` measures; equal for equal seeds.
 
     `progress` wraps the steps of the work (measuring and learning, kind by kind). `networks` are closed graphs that are
     held out besides the random ones. Raises `InvalidInput` as `measure_samples` and `fit_measured` do.
     """
     target.precision(precision)
-    table = measure_samples(target, measure, budget, seed, progress, networks)
+    table = measure_samples(target, tool, budget, seed, progress, networks)
     return fit_measured(target, table, precision=precision, seed=seed, progress=progress)
 
 
@@ -121,15 +120,16 @@ def fit_measured(
     source = _checked(target, table)
     measured = _Measured.of(table)
     alone = np.array([number is None for number in table.networks])
+    unseen = _unseen(table, generator)
     held = alone & (generator.random(len(alone)) < HELD_OUT)
-    train, test = measured.part(alone & ~held), measured.part(held)
+    train, test = measured.part(~unseen & ~held), measured.part(held)
     regression = regress(target, numbers, train.rows, train.latency_s, train.energy_j, generator, progress)
     predicted = regression.predict(target, numbers, test.rows)
     codes = {WORKLOAD_KINDS[code]: code for code in np.unique(train.rows.kinds).tolist()}
     systematic, network_errors = 0.0, None
-    if not alone.all():
-        whole = measured.part(~alone)
-        owners = np.array([number for number in table.networks if number is not None])
+    if unseen.any():
+        whole = measured.part(unseen)
+        owners = np.array([number for number, out in zip(table.networks, unseen, strict=True) if out])
         systematic, network_errors = _whole_networks(
             regression.predict(target, numbers, whole.rows), whole.latency_s, owners
         )
@@ -146,6 +146,14 @@ def fit_measured(
         network_errors,
     )
     return Estimator(target, precision or target.default_precision, regression, systematic, provenance)
+
+
+def _unseen(table: Table, generator: np.random.Generator) -> NDArray[np.bool_]:
+    """Which rows (n,) belong to networks that are not learnt from."""
+    numbers = np.array([-1 if number is None else number for number in table.networks])
+    networks = np.unique(numbers[numbers >= 0])
+    learnt = generator.permutation(networks)[: int(len(networks) * LEARNT_NETWORKS)]
+    return (numbers >= 0) & ~np.isin(numbers, learnt)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +183,7 @@ def _checked(target: Target, table: Table) -> Source:
     alone = sum(number is None for number in table.networks)
     if alone < LEAST_BUDGET:
         raise InvalidInput(f"{alone} measured subgraphs are too few: an estimator needs at least {LEAST_BUDGET}")
-    if odd := sorted({load.kind for load in table.workloads if not runs(target, load.kind)}):
+    if odd := sorted({load.kind for load in table.workloads if not target.runs(load.kind)}):
         raise InvalidInput(f"measurements of {odd[0]!r} workloads, which {target.name} cannot run: leave them out")
     sources = [found.source for found in table.measurements]
     if len(tools := {(source.tool, source.version) for source in sources}) != 1:

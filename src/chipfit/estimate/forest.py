@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-DEPTH = 5
+DEPTH = 6
 """Levels of every tree."""
 _NODES, _LEAVES = 2**DEPTH - 1, 2**DEPTH
 _CHUNK = 1 << 16
@@ -86,7 +86,7 @@ class Tree:
 
 def boosted(matrix: Rows32, target: NDArray[np.float64], rounds: int, seed: int) -> Any:
     """A LightGBM booster of `rounds` trees whose sum approximates `target` (n,), least squares, on one thread."""
-    return _trained(matrix, target, rounds, seed, learning_rate=0.1, least=8, ridge=1.0)
+    return _trained(matrix, target, rounds, seed, learning_rate=0.07, least=5, ridge=1.0)
 
 
 def trees_of(booster: Any) -> list[Tree]:

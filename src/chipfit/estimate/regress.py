@@ -14,18 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.estimate.features import (
-    PIECES,
-    RANGE_FIELDS,
-    TERMS,
-    Floats,
-    Physics,
-    Rows,
-    described_energy,
-    feature_matrix,
-    physics,
-)
+from chipfit.estimate.features import PIECES, TERMS, Physics, described_energy, feature_matrix, physics
 from chipfit.estimate.forest import Forest, Rows32, Tree, boosted, grown, leaf_of, trees_of
+from chipfit.estimate.rows import RANGE_FIELDS, Floats, Rows
 from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.targets.target import Precision, Target
 
@@ -34,7 +25,7 @@ BOUNDS = ("compute", "on_chip", "dram", "overhead")
 
 OUTSIDE_SPREAD = 0.1
 """Relative spread added for every octave that a row lies outside what was measured."""
-ROUNDS = 120
+ROUNDS = 300
 FOLDS = 3
 
 _PIECE_BOUND = np.array([0, 0, 1, 2])

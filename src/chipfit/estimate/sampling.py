@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.build import sides
-from chipfit.graph.graph import Node
 from chipfit.graph.ops import (
     Activation,
     BatchNorm,
@@ -36,14 +35,9 @@ from chipfit.graph.ops import (
     Transpose,
 )
 from chipfit.graph.subgraphs import FOLDED
-from chipfit.graph.workload import Workload, describe
+from chipfit.measure.specimen import Largest, Specimen
 
-LARGEST_TENSOR = 1 << 23
-"""Elements up to which tensors are drawn: 512x512 with 32 channels."""
-LARGEST_WEIGHTS = 1 << 27
-"""Weights up to which operators are drawn: the first linear layer of a VGG fits."""
-
-_COORDINATES = 24
+_COORDINATES = 26
 _KERNELS = ((1, 0.36), (3, 0.36), (5, 0.1), (7, 0.07), (2, 0.03), (4, 0.03), (9, 0.02), (11, 0.02), (6, 0.01))
 _STRIDES = ((1, 0.64), (2, 0.29), (3, 0.03), (4, 0.04))
 
@@ -56,10 +50,11 @@ Drawn = tuple[Op, list[Sizes], int]
 class _Point:
     """One point of the hypercube, coordinates handed out in turn."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_left", "largest")
 
-    def __init__(self, coordinates: NDArray[np.float64]) -> None:
+    def __init__(self, coordinates: NDArray[np.float64], largest: Largest) -> None:
         self._left = iter(coordinates.tolist())
+        self.largest = largest
 
     def unit(self) -> float:
         return next(self._left)
@@ -98,9 +93,9 @@ class _Point:
         return height, width
 
     def tensor(self, low: int = 1) -> Sizes:
-        """A feature map of at most `LARGEST_TENSOR` elements: half of them as networks have them, wide where small."""
+        """A feature map of at most the largest size: half of them as networks have them, wide where small."""
         height, width = self.plane()
-        room = LARGEST_TENSOR // (height * width)
+        room = self.largest.tensor // (height * width)
         typical = self.unit() < 0.5
         usual = min(room, max(24, 12000 // max(height, width)))
         return 1, self.channels(min(4096, usual if typical else room), low), height, width
@@ -148,8 +143,8 @@ def _conv(point: _Point) -> Drawn:
     kernel, stride, dilation, before, after = _window(point, shape[2], shape[3])
     if style < 0.2 and shape[2] == shape[3] == 1:
         kernel, stride, dilation, before, after = (1, 1), (1, 1), (1, 1), (0, 0), (0, 0)
-    room = LARGEST_TENSOR * stride[0] * stride[1] // (shape[2] * shape[3])
-    out = point.channels(max(1, min(4096, room, LARGEST_WEIGHTS // (shape[1] * prod(kernel)))))
+    room = point.largest.tensor * stride[0] * stride[1] // (shape[2] * shape[3])
+    out = point.channels(max(1, min(4096, room, point.largest.weights // (shape[1] * prod(kernel)))))
     groups = 1
     if point.unit() < 0.12:
         groups = gcd(gcd(shape[1], out), 2 ** int(point.unit() * 6) * (1 if point.unit() < 0.7 else 3))
@@ -171,9 +166,10 @@ def _transposed_conv(point: _Point) -> Drawn:
     shape = point.tensor()
     kernel = point.pick(((2, 0.33), (3, 0.25), (4, 0.3), (1, 0.02), (5, 0.03), (8, 0.04), (16, 0.03)))
     stride = min(point.pick(((2, 0.73), (1, 0.12), (4, 0.07), (3, 0.04), (8, 0.04))), kernel)
-    room = LARGEST_TENSOR // (shape[2] * shape[3] * stride * stride)
+    room = point.largest.tensor // (shape[2] * shape[3] * stride * stride)
     separate = point.unit() < 0.1
-    out = shape[1] if separate else point.channels(max(1, min(4096, room)))
+    room = min(4096, room, point.largest.weights // (shape[1] * kernel * kernel))
+    out = shape[1] if separate else point.channels(max(1, room))
     cut = (kernel - stride) // 2 if min(shape[2:]) > kernel else 0
     groups = shape[1] if separate else 1
     op = ConvTranspose2d(out, (kernel, kernel), (stride, stride), sides(cut), groups=groups, bias=point.unit() < 0.9)
@@ -182,7 +178,7 @@ def _transposed_conv(point: _Point) -> Drawn:
 
 def _linear(point: _Point) -> Drawn:
     shape = point.rows()
-    out = point.channels(max(1, min(4096, LARGEST_WEIGHTS // shape[-1])))
+    out = point.channels(max(1, min(4096, point.largest.weights // shape[-1])))
     if point.unit() < 0.1:
         out = 1000 if point.unit() < 0.5 else 1001
     return Linear(out, point.unit() < 0.9), [shape], 0
@@ -236,9 +232,13 @@ def _resize(point: _Point) -> Drawn:
     shape = point.tensor()
     if point.unit() < 0.6:
         factor = point.pick(((2, 0.6), (4, 0.25), (8, 0.1), (3, 0.05)))
-        factor = factor if prod(shape) * factor * factor <= 4 * LARGEST_TENSOR else 1
+        factor = factor if prod(shape) * factor * factor <= 4 * point.largest.tensor else 1
         return Resize("nearest", scale=(float(factor), float(factor))), [shape], 0
-    room = int((4 * LARGEST_TENSOR / shape[1]) ** 0.5)
+    if point.unit() < 0.6:
+        factor = point.pick(((2, 0.8), (4, 0.2)))
+        factor = factor if prod(shape) * factor * factor <= 4 * point.largest.tensor else 1
+        return Resize("bilinear", scale=(float(factor), float(factor))), [shape], 0
+    room = int((4 * point.largest.tensor / shape[1]) ** 0.5)
     return Resize("bilinear", size=(point.log(1, min(512, room)), point.log(1, min(512, room)))), [shape], 0
 
 
@@ -283,8 +283,9 @@ def sample(
     count: int,
     generator: np.random.Generator,
     fuses: Mapping[str, frozenset[str]] = FOLDED,
-) -> list[Workload]:
-    """`count` workloads of one kind that fill the range which networks reach.
+    largest: Largest = Largest(),  # noqa: B008 (frozen)
+) -> list[Specimen]:
+    """`count` subgraphs of one kind that fill the range which networks reach, up to `largest`.
 
     `fuses` says what the target runs together with an operator: only that is drawn. Raises `InvalidInput` for a kind
     that cannot be sampled.
@@ -292,23 +293,25 @@ def sample(
     if kind not in _DRAW:
         raise InvalidInput(f"no subgraphs of kind {kind!r} can be drawn; take one of {', '.join(SAMPLED_KINDS)}")
     fused = fuses.get(kind, frozenset())
-    return [_workload(kind, _Point(row), fused) for row in _hypercube(count, generator)]
+    return [_specimen(kind, _Point(row, largest), fused) for row in _hypercube(count, generator)]
 
 
-def _workload(kind: str, point: _Point, fused: frozenset[str]) -> Workload:
-    activation, add = point.unit(), point.unit()
+def _specimen(kind: str, point: _Point, fused: frozenset[str]) -> Specimen:
+    activation, add, sigma = point.unit(), point.unit(), point.unit()
     op, inputs, constants = _DRAW[kind](point)
-    output = op.shape(inputs)
-    level = 0 if activation < 0.3 else (1 if activation < 0.75 else 2)
-    return describe(
-        kind,
-        Node(kind, op, ()),
-        inputs,
-        output,
-        constants=constants,
-        activation=level if "activation" in fused else 0,
-        adds=int("add" in fused and add < 0.2),
+    level = min(int(activation * len(_BEHIND)), len(_BEHIND) - 1)
+    return Specimen(
+        op,
+        tuple(inputs),
+        tuple(place > 0 and constants > 0 for place in range(len(inputs))),
+        _BEHIND[level] if "activation" in fused else "",
+        "add" in fused and add < 0.2,
+        float(6 * 8**sigma),
     )
+
+
+_BEHIND = ("", "", "", "relu", "relu6", "relu", "relu6", "hard_swish", "sigmoid", "silu")
+"""What is drawn behind an operator."""
 
 
 def _hypercube(count: int, generator: np.random.Generator) -> NDArray[np.float64]:

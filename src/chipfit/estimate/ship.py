@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chipfit.estimate.fit import fit
 from chipfit.estimate.store import save_estimator, shipped_name
-from chipfit.measure.simulator import simulator
+from chipfit.measure.tools import tool_for
 from chipfit.targets import shipped_targets
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     """Writes one file per shipped target, at its default precision, next to this module."""
     folder = Path(__file__).parent / "data"
     for target in shipped_targets():
-        estimator = fit(target, simulator(target))
+        estimator = fit(target, tool_for(target))
         save_estimator(folder / shipped_name(target, target.default_precision), estimator)
         if found := estimator.provenance.network_errors:
             print(

@@ -21,9 +21,10 @@ from chipfit import __version__
 from chipfit.errors import InvalidInput
 from chipfit.estimate.calibration import Calibration
 from chipfit.estimate.estimator import Errors, Estimator, Provenance
-from chipfit.estimate.features import RANGE_FIELDS, TERMS
+from chipfit.estimate.features import TERMS
 from chipfit.estimate.forest import Forest
 from chipfit.estimate.regress import Regression
+from chipfit.estimate.rows import RANGE_FIELDS
 from chipfit.files import cache_directory, write_whole
 from chipfit.graph.workload import WORKLOAD_FIELDS, WORKLOAD_KINDS
 from chipfit.measure.measurement import Source
@@ -89,7 +90,7 @@ def default_estimator(target: Target, precision: str | None = None, progress: An
     same version of the simulator; a cached file that is damaged is fitted anew.
     """
     from chipfit.estimate.fit import fit
-    from chipfit.measure.simulator import simulator
+    from chipfit.measure.tools import tool_for
 
     name = precision or target.default_precision
     target.precision(name)
@@ -104,7 +105,7 @@ def default_estimator(target: Target, precision: str | None = None, progress: An
             found = None
         if found is not None and _fits(found, target, name):
             return found
-    found = fit(target, simulator(target, name), precision=name, progress=progress)
+    found = fit(target, tool_for(target, name), precision=name, progress=progress)
     save_estimator(cached, found)
     return found
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
-from chipfit.estimate.features import Floats
+from chipfit.estimate.rows import Floats
 
 LINEAR = (0.003, 0.03, 0.3, 3.0)
 """Variances of the ratio that the other devices explain, and those that the features explain."""

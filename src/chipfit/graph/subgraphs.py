@@ -15,7 +15,7 @@ from chipfit.graph.graph import Graph, Node
 from chipfit.graph.ops import ALIASES, Activation, BatchNorm, Constant, Elementwise, Op, Select
 from chipfit.graph.shapes import product
 from chipfit.graph.values import Value, both, either, equal, maximum, negate, never, where
-from chipfit.graph.workload import WORKLOAD_KINDS, Workload, activation_level, describe, workload_kind
+from chipfit.graph.workload import WORKLOAD_KINDS, Workload, activation_level, describe, uneven, workload_kind
 
 FOLLOWERS = ("batch_norm", "activation", "add")
 """What a target may fuse into the operator before it."""
@@ -88,7 +88,25 @@ class _Cutter:
         for tensor, condition in self.outputs.items():
             for host in self._given(Edge(tensor, condition)):
                 given[host.source] = either(given.get(host.source, False), host.condition)
-        return tuple([self._subgraph(row, given.get(key, False)) for key, row in self.rows.items()])
+        read, written = self._plain()
+        return tuple(
+            [
+                self._subgraph(row, given.get(key, False), read, either(given.get(key, False), written.get(key, False)))
+                for key, row in self.rows.items()
+            ]
+        )
+
+    def _plain(self) -> tuple[dict[str, Value], dict[str, Value]]:
+        """Which tensors lie in memory without blocks of channels when they are read, and when they are written."""
+        read: dict[str, Value] = {item.key: True for item in self.graph.inputs}
+        written: dict[str, Value] = {}
+        for key, row in self.rows.items():
+            condition = uneven(row.node, self.graph.input_shapes(row.node)) if row.kind == "copy" else False
+            if not never(condition):
+                read[key] = condition
+                for source, taken in row.reads:
+                    written[source] = either(written.get(source, False), both(taken, condition))
+        return read, written
 
     def _place(self, order: int, node: Node) -> None:
         """Gives a node to the subgraphs that can take it along, and what is left to one of its own."""
@@ -184,11 +202,16 @@ class _Cutter:
                     if host.source != row.node.key and not never(host.condition):
                         row.reads.append(host)
 
-    def _subgraph(self, row: _Row, gives_output: Value) -> Subgraph:
+    def _subgraph(self, row: _Row, gives_output: Value, plain: Mapping[str, Value], plain_output: Value) -> Subgraph:
         key = row.node.key
+        plain_input: Value = False
+        for source, condition in row.reads:
+            if source in plain:
+                plain_input = either(plain_input, both(condition, plain[source]))
         workload = describe(
             row.kind, row.node, self.graph.input_shapes(row.node), self.graph.shapes[key],
             constants=self._constants(row.node), activation=row.activation, adds=row.adds, normalised=row.normalised,
+            plain_input=plain_input, plain_output=plain_output,
         )  # fmt: skip
         return Subgraph(key, workload, row.presence, tuple(row.members), tuple(_merged(row.reads)), gives_output)
 

@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 from chipfit.graph.graph import Node
 from chipfit.graph.ops import (
+    ACTIVATIONS,
     CLAMPS,
+    ELEMENTWISE,
+    POOLS,
     Activation,
     BatchNorm,
     Concat,
@@ -32,7 +35,7 @@ from chipfit.graph.ops import (
     Transpose,
 )
 from chipfit.graph.shapes import product
-from chipfit.graph.values import Shape, Value, always, either, equal, maximum, where
+from chipfit.graph.values import Shape, Value, always, either, equal, maximum, negate, where
 
 WORKLOAD_KINDS = (
     "conv", "depthwise", "transposed_conv", "linear", "matmul", "pool", "elementwise", "activation",
@@ -43,9 +46,12 @@ WORKLOAD_KINDS = (
 class Workload(NamedTuple):
     """What one subgraph asks of the hardware, per image: sizes in elements, never bytes.
 
-    `activation` is 0 for none, 1 for a clamp (ReLU, ReLU6), 2 for a function by table or slope; `adds` the number of
+    `activation` is 0 for none, else as `activation_level` counts; `adds` the number of
     fused residual operands; `parameters` the weights that are read (for a Constant operand, its elements), `biases` the
-    accumulator biases. A linear layer over rows has `in_height` rows. Every field but `kind` is a `Value`.
+    accumulator biases. A linear layer over rows has `in_height` rows. `function` says which of its kind's functions it
+    is, as `function_number` counts them; `plain_input` and `plain_output` whether a tensor lies in memory without
+    blocks of channels, as the network's own do and parts that fill no whole blocks; `stored_share` what weights take
+    after compression, as a share of their plain size. Every field but `kind` is a `Value`.
     """
 
     kind: str
@@ -69,6 +75,10 @@ class Workload(NamedTuple):
     biases: Value = 0
     in_elements: Value = 0
     out_elements: Value = 0
+    function: Value = 0
+    plain_input: Value = 0
+    plain_output: Value = 0
+    stored_share: Value = 1.0
 
 
 WORKLOAD_FIELDS = Workload._fields[1:]
@@ -76,8 +86,31 @@ WORKLOAD_FIELDS = Workload._fields[1:]
 
 
 def activation_level(op: Activation) -> int:
-    """1 for a clamp, which costs nothing in an accumulator's output stage; 2 for a table or slope."""
-    return 1 if op.function in CLAMPS else 2
+    """1 for a clamp, which costs nothing in an accumulator's output stage; 2 for one table; 3 for what many runtimes
+    compute in several steps."""
+    return 1 if op.function in CLAMPS else 3 if op.function in STEPS else 2
+
+
+STEPS = ("silu", "gelu", "gelu_tanh", "hard_sigmoid", "prelu")
+"""Activations that many runtimes compute in several steps."""
+
+
+def function_number(op: Op) -> int:
+    """Which of the functions that share a workload kind an operator is: they may cost different times."""
+    match op:
+        case Pool2d() | GlobalPool():
+            return POOLS.index(op.function)
+        case Elementwise():
+            return ELEMENTWISE.index(op.function)
+        case Activation():
+            return ACTIVATIONS.index(op.function)
+        case Resize():
+            return int(op.mode == "bilinear")
+        case _:
+            return _PLACE.get(type(op), 0)
+
+
+_PLACE: Mapping[type[Op], int] = {BatchNorm: 0, LayerNorm: 1, Concat: 0, Slice: 1, Pad: 2, Transpose: 3}
 
 
 def workload_kind(node: Node, inputs: Sequence[Shape]) -> str:
@@ -112,6 +145,24 @@ _KIND_OF: Mapping[type[Op], str] = {
 }
 
 
+CHANNEL_BLOCK = 16
+"""Channels of a block in the layouts that accelerators keep tensors in."""
+
+
+def uneven(node: Node, inputs: Sequence[Shape]) -> Value:
+    """Whether parts that are put side by side, or cut out, begin inside a block of channels."""
+    op = node.op
+    starts: list[Value] = []
+    if isinstance(op, Concat) and len(inputs[0]) == 4 and op.axis % 4 == 1:
+        starts = [shape[1] for shape in inputs[:-1]]
+    elif isinstance(op, Slice) and len(inputs[0]) == 4 and op.axis % 4 == 1:
+        starts = [op.start]
+    found: Value = False
+    for start in starts:
+        found = either(found, negate(equal(start % CHANNEL_BLOCK, 0)))
+    return found
+
+
 def plane(shape: Shape) -> tuple[Value, Value, Value]:
     """Height, width and channels of a tensor of any rank; sequences are (batch, rows, channels)."""
     if len(shape) == 4:
@@ -129,6 +180,8 @@ def describe(
     activation: Value = 0,
     adds: Value = 0,
     normalised: Value = False,
+    plain_input: Value = False,
+    plain_output: Value = False,
 ) -> Workload:
     """The workload of an operator and of what is fused into it. `constants` are elements of Constant operands."""
     op = node.op
@@ -158,4 +211,7 @@ def describe(
         biases=where(either("bias" in weights, biased), out_channels, 0),
         in_elements=sum(map(product, inputs), start=0) - constants + adds * out_elements,
         out_elements=out_elements,
+        function=function_number(op),
+        plain_input=plain_input,
+        plain_output=plain_output,
     )  # fmt: skip

@@ -1,14 +1,16 @@
-"""What measuring a subgraph on a target gives, and where the figure comes from."""
+"""What measuring gives, where the figures come from, and what a tool that measures has to offer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from chipfit.errors import InvalidInput
+from chipfit.graph.graph import Graph
 from chipfit.graph.workload import Workload
+from chipfit.measure.specimen import Largest, Specimen
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,10 @@ class Source:
 class Measurement:
     """Cost of one subgraph for one image; None is what the tool does not tell.
 
-    `spread_s` is the standard deviation of repeated measurements, 0 for a deterministic tool. `peak_bytes` are the
-    activation bytes that the subgraph needs at once. Raises `InvalidInput` for a figure that cannot be.
+    `compute_s`, `on_chip_s` and `off_chip_s` are the times that the resources would take alone, where a tool knows
+    them: they work side by side, so the latency is the largest. `peak_bytes` are the activation bytes that the subgraph
+    needs at once, `spread_s` the standard deviation of repeated measurements, 0 for a deterministic tool. Raises
+    `InvalidInput` for a figure that cannot be.
     """
 
     latency_s: float
@@ -41,12 +45,68 @@ class Measurement:
     peak_bytes: int | None = None
     energy_j: float | None = None
     spread_s: float = 0.0
+    compute_s: float | None = None
+    on_chip_s: float | None = None
+    off_chip_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("latency_s", "cycles", "peak_bytes", "energy_j", "spread_s"):
+        for name in ("latency_s", "cycles", "peak_bytes", "energy_j", "spread_s", *RESOURCES):
             figure = getattr(self, name)
             if figure is not None and (not math.isfinite(figure) or figure < 0):
                 raise InvalidInput(f"{self.source.tool} gave {name} = {figure}: it must be finite and not negative")
+
+
+RESOURCES = ("compute_s", "on_chip_s", "off_chip_s")
+"""Fields of a measurement that say how long each resource is busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A subgraph inside a whole network, as measured there."""
+
+    workload: Workload
+    measurement: Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A whole network: its latency and, where the tool tells them, its parts by the name of the subgraph.
+
+    `memory_bytes` says how much of each memory it takes, `elsewhere` names the nodes that ran on another processor.
+    """
+
+    measurement: Measurement
+    parts: Mapping[str, Part]
+    memory_bytes: Mapping[str, int]
+    elsewhere: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What could not be measured, and why."""
+
+    why: str
+
+
+class Tool(Protocol):
+    """A way to measure on one target. Both methods give one result for each item, in order.
+
+    `largest` bounds what it can measure in reasonable time, `budget` says how many subgraphs a fit measures unless told
+    otherwise, `whole` how many whole networks.
+    """
+
+    @property
+    def largest(self) -> Largest: ...
+
+    @property
+    def budget(self) -> int: ...
+
+    @property
+    def whole(self) -> int: ...
+
+    def subgraphs(self, specimens: Sequence[Specimen]) -> Sequence[Part | Failure]: ...
+
+    def networks(self, graphs: Sequence[Graph]) -> Sequence[Run | Failure]: ...
 
 
 Measure = Callable[[Sequence[Workload]], Sequence[Measurement]]

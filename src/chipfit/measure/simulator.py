@@ -33,13 +33,17 @@ from numpy.typing import NDArray
 
 from chipfit import __version__
 from chipfit.errors import InvalidInput
+from chipfit.graph.graph import Graph
+from chipfit.graph.subgraphs import cut
 from chipfit.graph.values import Choice
 from chipfit.graph.workload import WORKLOAD_FIELDS, Workload
-from chipfit.measure.measurement import Measure, Measurement, Source
+from chipfit.measure.measurement import Failure, Measure, Measurement, Part, Run, Source
+from chipfit.measure.specimen import Largest, Specimen
 from chipfit.targets.target import Precision, Target
 
 Columns = Mapping[str, NDArray[Any]]
-"""Workloads as columns: (n,) integers per name in `WORKLOAD_FIELDS`, and (n,) strings under "kind"."""
+"""Workloads as columns: (n,) numbers per name in `WORKLOAD_FIELDS`, all but one integers, and (n,) strings under
+"kind"."""
 
 Floats = NDArray[np.float64]
 
@@ -101,13 +105,51 @@ def simulate(target: Target, workloads: Sequence[Workload], precision: str | Non
     return [Measurement(latency, source, cycles, peak, energy) for latency, cycles, peak, energy in figures]
 
 
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """A `Tool` for `target` from a function that needs nothing but workloads."""
+
+    target: Target
+    measure: Measure
+    largest: Largest = Largest()  # noqa: RUF009 (frozen)
+    budget: int = 24_000
+    whole: int = 120
+
+    def subgraphs(self, specimens: Sequence[Specimen]) -> list[Part | Failure]:
+        """Every specimen by its workload in the middle of a network."""
+        loads = [item.workload(self.target.fuses) for item in specimens]
+        return [Part(load, found) for load, found in zip(loads, self.measure(loads), strict=True)]
+
+    def networks(self, graphs: Sequence[Graph]) -> list[Run | Failure]:
+        """Every network as the sum of its subgraphs; what the target cannot run is named and left out."""
+        return [self._network(graph) for graph in graphs]
+
+    def _network(self, graph: Graph) -> Run | Failure:
+        subgraphs = cut(graph, self.target.fuses)
+        run = [part for part in subgraphs if self.target.runs(part.workload.kind)]
+        if not run:
+            return Failure(f"{self.target.name} runs nothing of it")
+        found = self.measure([part.workload for part in run])
+        parts = {part.name: Part(part.workload, each) for part, each in zip(run, found, strict=True)}
+        whole = Measurement(sum(each.latency_s for each in found), found[0].source)
+        return Run(whole, parts, {}, tuple(part.name for part in subgraphs if part.name not in parts))
+
+
+def simulated(target: Target, precision: str | None = None) -> Simulated:
+    """The simulator of a target as a `Tool`. Raises `InvalidInput` for an unknown precision."""
+    return Simulated(target, simulator(target, precision))
+
+
 def workload_columns(workloads: Sequence[Workload]) -> dict[str, NDArray[Any]]:
     """Closed workloads as `Columns`. Raises `InvalidInput` for one that still depends on decisions."""
     for position, workload in enumerate(workloads):
         if any(isinstance(getattr(workload, name), Choice) for name in WORKLOAD_FIELDS):
             raise InvalidInput(f"workload {position} ({workload.kind}) still depends on decisions: close the graph")
     columns: dict[str, NDArray[Any]] = {
-        name: np.array([getattr(workload, name) for workload in workloads], dtype=np.int64) for name in WORKLOAD_FIELDS
+        name: np.array(
+            [getattr(workload, name) for workload in workloads], np.float64 if name == "stored_share" else np.int64
+        )
+        for name in WORKLOAD_FIELDS
     }
     return columns | {"kind": np.array([workload.kind for workload in workloads], dtype=np.str_)}
 
@@ -228,7 +270,7 @@ def _compute_cycles(target: Target, numbers: Precision, columns: Columns) -> Flo
     compute = np.where(_is_depthwise(columns), depthwise, compute)
     compute = np.where(kind == "softmax", compute + lookup, compute)
     # An activation by itself does not say its function: it counts as one by table unless it is known to be a clamp.
-    by_table = (columns["activation"] == 2) | ((kind == "activation") & (columns["activation"] != 1))
+    by_table = (columns["activation"] >= 2) | ((kind == "activation") & (columns["activation"] != 1))
     return np.where(by_table, np.maximum(compute, lookup), compute)
 
 

@@ -44,7 +44,7 @@ def write_table(path: Path, table: Table) -> None:
     for load, found, network in zip(table.workloads, table.measurements, table.networks, strict=True):
         figures = (getattr(found, name) for name in _FIGURES)
         source = (found.source.kind, found.source.tool, found.source.version, found.source.date)
-        row = (network, load.kind, *(getattr(load, name) for name in WORKLOAD_FIELDS), *figures, *source)
+        row = (network, load.kind, *(getattr(load, name) + 0 for name in WORKLOAD_FIELDS), *figures, *source)
         writer.writerow("" if value is None else value for value in row)
     write_whole(path, text.getvalue().encode())
 
@@ -77,7 +77,7 @@ def _row(path: Path, line: int, row: dict[str, str | None]) -> Row:
     texts = {name: row[name] or "" for name in COLUMNS}
     if texts["kind"] not in WORKLOAD_KINDS:
         raise InvalidInput(f"{where}: kind {texts['kind']!r} is not one of {', '.join(WORKLOAD_KINDS)}")
-    sizes = {name: _whole(where, name, texts[name]) for name in WORKLOAD_FIELDS}
+    sizes = {name: _size(where, name, texts) for name in WORKLOAD_FIELDS}
     latency_s, spread_s = _number(where, "latency_s", texts), _number(where, "spread_s", texts) or 0.0
     if not latency_s:
         raise InvalidInput(f"{where}: latency_s = {texts['latency_s']!r}: must be above 0 seconds")
@@ -101,6 +101,10 @@ def _whole(where: str, name: str, text: str) -> int:
     if value < 0:
         raise InvalidInput(f"{where}: {name} = {value}: must not be negative")
     return value
+
+
+def _size(where: str, name: str, texts: dict[str, str]) -> float:
+    return _whole(where, name, texts[name]) if name != "stored_share" else _number(where, name, texts) or 1.0
 
 
 def _number(where: str, name: str, texts: dict[str, str]) -> float | None:

@@ -12,6 +12,7 @@ from chipfit.targets.target import (
     Precision,
     Runtime,
     Target,
+    Tiles,
     Vector,
     Vela,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Precision",
     "Runtime",
     "Target",
+    "Tiles",
     "Vector",
     "Vela",
     "load_target",

@@ -57,8 +57,9 @@ def load_target(name_or_path: str | Path) -> Target:
 
 
 def _shipped() -> dict[str, Traversable]:
-    folder = files("chipfit.targets")
-    return {file.name.removesuffix(".toml"): file for file in folder.iterdir() if file.name.endswith(".toml")}
+    root = files("chipfit.targets")
+    found = [file for folder in (root, root / "ethos-u") for file in folder.iterdir()]
+    return {file.name.removesuffix(".toml"): file for file in found if file.name.endswith(".toml")}
 
 
 def _read(file: Traversable, where: str) -> dict[str, Any]:

@@ -139,6 +139,39 @@ class Layout(_Part):
     """whether weights lie in the memory of the activations"""
 
 
+# TOML has lists only.
+Sizes = Annotated[tuple[Count, Count, Count], Field(strict=False)]
+
+
+class Tiles(_Part):
+    """The pieces of an output that the array works on one after the other, and the buffers that bound them.
+
+    Without this table every output is one piece. Compilers take the piece for which least is read: inputs again for
+    every piece of output channels, weights again for every piece of pixels.
+    """
+
+    granules: Annotated[tuple[Sizes, ...], Field(strict=False, min_length=1)]
+    """smallest pieces (height, width, channels) of the array, of which the one that fits best is taken"""
+    depthwise_granules: Annotated[tuple[Sizes, ...], Field(strict=False, min_length=1)]
+    """the same for depthwise convolutions"""
+    largest: Sizes
+    """largest piece"""
+    channel_step: Count
+    """steps in which pieces grow along the channels"""
+    shallow_channels: Count
+    """input channels of a piece when taps of the kernel are worked on side by side"""
+    deep_channels: Count
+    """input channels of a piece when they are worked on tap by tap"""
+    shared_bytes: Count | None = None
+    """buffer for two pieces of input and two of accumulators together"""
+    input_bytes: Count
+    """buffer of one piece of input, or the step in which the shared buffer is divided for it"""
+    accumulator_bytes: Count
+    """buffer of the accumulators of one piece, or the step in which the shared buffer is divided for them"""
+    least_cycles: Count
+    """cycles that a step of the array takes for however few pixels: weights are decoded meanwhile"""
+
+
 class Vela(_Part):
     """Arm's compiler for Ethos-U, with its own names for what it compiles for."""
 
@@ -217,6 +250,8 @@ class Target(_Part):
     """per workload kind, what runs together with it"""
     unsupported: Names
     """workload kinds that it cannot run"""
+    tiles: Tiles | None = None
+    """table of the pieces that outputs are worked on in"""
     layout: Layout = Layout()
     """table of the layout of activations"""
     tool: Annotated[Vela | Runtime | Board, Field(discriminator="kind")] | None = None
@@ -243,6 +278,10 @@ class Target(_Part):
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    def runs(self, kind: str) -> bool:
+        """Whether it runs a workload kind; nothing runs what chipfit does not know."""
+        return kind != "opaque" and kind not in self.unsupported
 
     @property
     def peak_macs_per_second(self) -> float:
