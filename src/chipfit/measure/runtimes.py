@@ -1,0 +1,222 @@
+"""Runtimes of this machine, by the clock: LiteRT and ONNX Runtime on its CPU, PyTorch on its GPU.
+
+Subgraphs are timed as networks of their own. The time is the fastest of many calls, as what other programs take only
+adds, without what a call costs that does nothing: the time of a short chain of tiny layers less what its layers take,
+as a longer chain tells. Nothing here is exact: `spread_s` says how far repetitions lie apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property, partial
+from math import hypot
+from typing import Any
+
+import numpy as np
+
+from chipfit.errors import InvalidInput, MissingDependency, UnsupportedOperator
+from chipfit.graph.build import Builder
+from chipfit.graph.graph import Graph
+from chipfit.measure.board_runner import Call, CannotRun, Timing, litert_runtime, onnx_runtime, timed
+from chipfit.measure.measurement import Failure, Measurement, Part, Run, Source
+from chipfit.measure.specimen import Largest, Specimen, integer_weights, ranges_of
+from chipfit.nets.network import Network
+from chipfit.targets.target import Precision, Runtime, Target
+
+CHAINS = (1, 9)
+"""Layers of the two chains that tell the fixed cost of a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Seconds that a call takes whatever it computes, and a layer within it; `spread_s` is that of the call."""
+
+    call_s: float
+    layer_s: float
+    spread_s: float
+
+    def taken_off(self, latency_s: float, spread_s: float, source: Source) -> Measurement:
+        """A measured time without that of the call: nothing takes less than a layer that computes next to nothing."""
+        least = max(self.layer_s, self.spread_s)
+        return Measurement(max(latency_s - self.call_s, least), source, spread_s=hypot(spread_s, self.spread_s))
+
+
+def fixed_cost(short: Timing, long: Timing) -> Fixed:
+    """From the times of two chains of `CHAINS` layers."""
+    layers = CHAINS[1] - CHAINS[0]
+    layer_s = max(long.minimum_s - short.minimum_s, 0.0) / layers
+    call_s = max(short.minimum_s - CHAINS[0] * layer_s, 0.0)
+    return Fixed(call_s, layer_s, hypot(short.spread_s, long.spread_s / layers))
+
+
+@dataclass(frozen=True)
+class Clocked:
+    """A runtime of this machine for one target: a `measure.Tool`.
+
+    `opened` makes a network ready and gives one call of it; it raises `CannotRun` for a network that the runtime
+    refuses. Weights that a graph does not bring are drawn with `seed`.
+    """
+
+    target: Target
+    opened: Callable[[Network], Call]
+    source: Source
+    seed: int = 0
+    largest: Largest = Largest(1 << 22, 1 << 23)  # noqa: RUF009 (frozen)
+    budget: int = 3_000
+    whole: int = 60
+
+    @cached_property
+    def fixed(self) -> Fixed:
+        """What a call and a layer cost that compute next to nothing, measured once."""
+        short, long = (timed(self.opened(chain(layers))) for layers in CHAINS)
+        return fixed_cost(short, long)
+
+    def subgraphs(self, specimens: Sequence[Specimen]) -> list[Part | Failure]:
+        """Every specimen as a network of its own, with the workload that it has in the middle of one."""
+        found: list[Part | Failure] = []
+        for number, item in enumerate(specimens):
+            measured = self._timed(drawn(item.alone, item.sigma, self.seed + number))
+            if isinstance(measured, Measurement):
+                found.append(Part(item.workload(self.target.fuses), measured))
+            else:
+                found.append(measured)
+        return found
+
+    def networks(self, models: Sequence[Graph | Network], sigma: float = 40.0) -> list[Run | Failure]:
+        """Whole networks: only their totals are known, so runs come without parts."""
+        found: list[Run | Failure] = []
+        for number, item in enumerate(models):
+            measured = self._timed(item if isinstance(item, Network) else drawn(item, sigma, self.seed + number))
+            found.append(Run(measured, {}, {}) if isinstance(measured, Measurement) else measured)
+        return found
+
+    def _timed(self, network: Network) -> Measurement | Failure:
+        try:
+            found = timed(self.opened(network))
+        except (CannotRun, UnsupportedOperator) as error:
+            return Failure(str(error))
+        return self.fixed.taken_off(found.minimum_s, found.spread_s, self.source)
+
+
+def drawn(graph: Graph, sigma: float, seed: int) -> Network:
+    """A graph with weights drawn at random, with standard deviation `sigma` in steps of 8-bit integers."""
+    return Network("network", graph, integer_weights(graph, sigma, np.random.default_rng(seed)))
+
+
+def chain(layers: int) -> Network:
+    """So many linear layers of 8 features one after the other: next to no work."""
+    b = Builder()
+    x = b.input("input", (1, 8))
+    for place in range(layers):
+        x = b.linear(x, 8, key=f"layer{place}")
+    return drawn(b.graph(x), 40.0, 0)
+
+
+def runtime(target: Target, precision: str | None = None) -> Clocked:
+    """The runtime that the target's table [tool] names.
+
+    Raises `MissingDependency` where it is not installed, `InvalidInput` for a precision that it cannot be given and
+    where there is no GPU.
+    """
+    tool, numbers = target.tool, target.precision(precision)
+    if not isinstance(tool, Runtime):
+        raise InvalidInput(
+            f'target {target.name}: [tool] names no runtime; kind must be "litert", "onnxruntime" or "torch"'
+        )
+    match tool.kind:
+        case "litert":
+            return _litert(target, tool, numbers)
+        case "onnxruntime":
+            return _onnxruntime(target, tool, numbers)
+        case "torch":
+            return _torch(target, numbers)
+
+
+def _litert(target: Target, tool: Runtime, numbers: Precision) -> Clocked:
+    from chipfit.nets.tflite.exporter import tflite_model
+
+    found = litert_runtime()
+    if found is None:
+        raise MissingDependency(
+            f"target {target.name} is measured with LiteRT, which is not installed; "
+            "install it with: pip install 'chipfit[litert]'"
+        )
+    integers = _bits(target, numbers, (8, 32)) == 8
+
+    def opened(network: Network) -> Call:
+        ranges = ranges_of(network.graph) if integers and not network.quantisation else None
+        return found.opened(tflite_model(network, ranges), tool.threads)
+
+    return Clocked(target, opened, Source("measured", found.name, found.version, date.today().isoformat()))
+
+
+def _onnxruntime(target: Target, tool: Runtime, numbers: Precision) -> Clocked:
+    from chipfit.nets.onnx.exporter import export_onnx
+
+    found = onnx_runtime()
+    if found is None:
+        raise MissingDependency(
+            f"target {target.name} is measured with ONNX Runtime, which is not installed; "
+            "install it with: pip install onnxruntime"
+        )
+    _bits(target, numbers, (32,))
+
+    def opened(network: Network) -> Call:
+        return found.opened(export_onnx(network, None, batch=1).SerializeToString(), tool.threads)
+
+    return Clocked(target, opened, Source("measured", found.name, found.version, date.today().isoformat()))
+
+
+def _bits(target: Target, numbers: Precision, known: Sequence[int]) -> int:
+    """The bits of a precision, where weights and activations have the same, one of `known`."""
+    bits = numbers.activation_bits
+    if bits not in known or numbers.weight_bits != bits:
+        raise InvalidInput(
+            f"target {target.name}: its runtime is measured with {' or '.join(map(str, known))} bits, not with weights "
+            f"of {numbers.weight_bits} and activations of {bits}; choose another precision"
+        )
+    return bits
+
+
+def _torch(target: Target, numbers: Precision) -> Clocked:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InvalidInput(
+            f"target {target.name} is measured with PyTorch on a GPU, and PyTorch finds none; "
+            "run this where there is one, or take another target"
+        )
+    kind = torch.float16 if _bits(target, numbers, (16, 32)) == 16 else torch.float32
+    source = Source("measured", "torch", torch.__version__, date.today().isoformat())
+    return Clocked(target, partial(_on_gpu, kind=kind), source)
+
+
+def _on_gpu(network: Network, kind: Any) -> Call:
+    """Replays of a recorded network: the GPU's time without Python's, which is longer for small layers."""
+    import torch
+
+    from chipfit.nets.module import GraphModule
+
+    module = GraphModule(network.graph, network.weights).eval().to("cuda", kind)
+    inputs = [torch.randn(tuple(item.shape), device="cuda", dtype=kind) for item in network.graph.inputs]  # type: ignore[arg-type]
+    recorded = torch.cuda.CUDAGraph()
+    try:
+        with torch.no_grad():
+            aside = torch.cuda.Stream()
+            with torch.cuda.stream(aside):
+                for _ in range(3):
+                    module(*inputs)
+            torch.cuda.current_stream().wait_stream(aside)
+            with torch.cuda.graph(recorded):
+                kept = module(*inputs)
+    except RuntimeError as error:
+        raise CannotRun(" ".join(str(error).split())) from None
+
+    def call() -> object:
+        recorded.replay()
+        torch.cuda.synchronize()
+        return kept
+
+    return call
