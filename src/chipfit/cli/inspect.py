@@ -11,16 +11,40 @@ from chipfit.cli.options import Json, Precision, Shape, TargetName, input_shape,
 from chipfit.cli.output import cost_figures, figure, people, print_json, progress
 
 
-def targets(json: Json = False) -> None:
-    """The chips that chipfit knows, and where their figures come from."""
+def targets(
+    show: Annotated[
+        list[str] | None, typer.Argument(help="show TARGET: one chip, with the parallelism that measurements reveal.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The chips that chipfit knows, and where their figures come from; `targets show T` for one of them."""
+    from chipfit.errors import InvalidInput
     from chipfit.report import tables
     from chipfit.targets import shipped_targets
 
+    if show:
+        if len(show) != 2 or show[0] != "show":
+            raise InvalidInput(f"targets {' '.join(show)}: write `chipfit targets` or `chipfit targets show TARGET`")
+        return _show(show[1], json)
     known = shipped_targets()
     if json:
         print_json({"targets": [target.model_dump(mode="json") for target in known]})
     else:
         people().print(tables.targets(known))
+
+
+def _show(name: str, json: bool) -> None:
+    from dataclasses import asdict
+
+    from chipfit.estimate.parallelism import granularities
+    from chipfit.report import tables
+
+    used = _estimator(name, None, None)
+    if json:
+        found = [asdict(item) for item in granularities(used)]
+        print_json({"target": used.target.model_dump(mode="json"), "parallelism": found})
+    else:
+        people().print(tables.parallelism(used.target, used))
 
 
 def estimate(
@@ -32,22 +56,31 @@ def estimate(
     estimator: Annotated[Path | None, typer.Option(help="An estimator file written by chipfit fit.")] = None,
     shape: Shape = None,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="All subgraphs, not only the slowest.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Measure it with the chip's own tool as well.")] = False,
     json: Json = False,
 ) -> None:
     """Latency, energy, weights and peak memory of a network on a chip; where the time goes."""
-    from chipfit.graph.memory import peak
-    from chipfit.graph.subgraphs import cut
+    from chipfit.estimate import check as checking
     from chipfit.nets.load import load
     from chipfit.report import tables
 
     network = load(model, input_shape=input_shape(shape))
     used = _estimator(target, precision, estimator)
     if not json:
-        people().print(tables.estimate(model, network.graph, used, per_layer=per_layer))
+        people().print(tables.estimate(model, network, used, per_layer=per_layer))
+        if check:
+            people().print(tables.checked(checking.check(used, network)))
         return
-    figures = cost_figures(used.costs(network.graph), 0, used)
-    at_peak = peak(network.graph, cut(network.graph, used.target.fuses))
-    figures["peak_activation_bytes"]["tensors"] = [name for name, _ in at_peak.tensors]
+    figures = cost_figures(used.costs(network), 0, used)
+    figures["peak_activation_bytes"]["tensors"] = [name for name, _ in used.peak(network).tensors]
+    if check:
+        found = checking.check(used, network)
+        detail = f"{found.measured.source.tool} {found.measured.source.version}"
+        figures["check"] = {
+            "latency_s": figure(found.measured.latency_s, found.measured.source.kind, detail=detail),
+            "peak_bytes": figure(found.measured.peak_bytes, found.measured.source.kind, detail=detail),
+            "elsewhere": list(found.elsewhere),
+        }
     print_json(
         {
             "model": model,
@@ -59,7 +92,7 @@ def estimate(
                 {"node": item.node, "operator": item.operator, "why": item.why, "remedy": item.remedy}
                 for item in used.unsupported(network.graph)
             ],
-            "subgraphs": [_layer(layer) for layer in used.by_layer(network.graph)],
+            "subgraphs": [_layer(layer) for layer in used.by_layer(network)],
         }
     )
 

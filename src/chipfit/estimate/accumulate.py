@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
+from chipfit.estimate.subgraphs import subgraphs_of
 from chipfit.graph.graph import Graph
 from chipfit.graph.memory import liveness
-from chipfit.graph.subgraphs import Subgraph, cut
+from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.tables import TableMax, TableSum
 from chipfit.graph.totals import parameters
 from chipfit.graph.values import Choice, TableTooLarge, Value, ceil_div, table, where
@@ -118,7 +119,7 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
 
     Raises `TableTooLarge` where a subgraph depends on too many decisions at once.
     """
-    subgraphs = cut(graph, target.fuses)
+    subgraphs = subgraphs_of(graph, target)
     run = [subgraph for subgraph in subgraphs if target.runs(subgraph.workload.kind)]
     found = [_Enumeration.of(subgraph) for subgraph in run]
     kinds = np.concatenate([np.zeros(0, np.int64), *(each.kinds for each in found)])
@@ -139,7 +140,7 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
         TableSum.of([term[1:] for term in terms], graph.decisions, 3),
         TableSum.of([counted(precision, subgraph) for subgraph in subgraphs], graph.decisions, 2),
         parameters(graph),
-        TableMax.of(_peaks(graph, subgraphs, precision.activation_bits), graph.decisions),
+        TableMax.of(_peaks(graph, subgraphs, target, precision), graph.decisions),
         systematic,
     )
 
@@ -165,13 +166,17 @@ def along(
 def counted(precision: Precision, subgraph: Subgraph) -> tuple[Value, Value]:
     """Weight bytes and MACs of a subgraph, zero where it is absent."""
     load = subgraph.workload
-    stored = ceil_div(load.parameters * precision.weight_bits, 8) + ceil_div(load.biases * precision.bias_bits, 8)
+    plain = load.parameters * precision.weight_bits
+    bits = plain if load.stored_share == 1 else ceil_div(plain * load.stored_share, 1)
+    stored = ceil_div(bits, 8) + ceil_div(load.biases * precision.bias_bits, 8)
     return where(subgraph.presence, stored, 0), where(subgraph.presence, load.macs, 0)
 
 
-def _peaks(graph: Graph, subgraphs: Sequence[Subgraph], bits: int) -> list[list[Value]]:
-    steps = liveness(graph, subgraphs)
-    return [[ceil_div(live.elements * bits, 8) for live in step.alive] for step in steps]
+def _peaks(graph: Graph, subgraphs: Sequence[Subgraph], target: Target, precision: Precision) -> list[list[Value]]:
+    bits = precision.activation_bits
+    steps = liveness(graph, subgraphs, target.layout.channel_block)
+    beside = [counted(precision, part)[0] for part in subgraphs] if target.layout.weights_on_chip else []
+    return [[*(ceil_div(live.elements * bits, 8) for live in step.alive), *beside] for step in steps]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,14 +15,16 @@ from chipfit.estimate.accumulate import Costs, CostTables, along, counted, netwo
 from chipfit.estimate.calibration import Calibration
 from chipfit.estimate.regress import BOUNDS, Prediction, Regression
 from chipfit.estimate.rows import Floats, Rows
+from chipfit.estimate.subgraphs import graph_of, subgraphs_of
 from chipfit.graph.graph import Graph
-from chipfit.graph.memory import peak
+from chipfit.graph.memory import Peak, peak
 from chipfit.graph.ops import Opaque
 from chipfit.graph.shapes import product
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.totals import count_parameters
 from chipfit.graph.values import Shape, TableTooLarge
 from chipfit.measure.measurement import Source
+from chipfit.nets.network import Network
 from chipfit.search.exact import Minimum, Table, minimum
 from chipfit.targets.target import Precision, Target
 
@@ -130,14 +132,15 @@ class Estimator:
         found = self.regression.predict(self.target, self.precision, rows)
         return found if self.calibration is None else self.calibration.apply(rows, found)
 
-    def costs(self, graph: Graph, codes: NDArray[np.int64] | None = None) -> Costs:
+    def costs(self, model: Graph | Network, codes: NDArray[np.int64] | None = None) -> Costs:
         """Costs of a closed graph (n = 1), or of `codes` (n, d) of an open one; for many codes `prepare` is faster.
 
-        Raises `InvalidGraph` for an open graph without codes and for codes that do not fit the decisions.
+        A network's own weights count where the target compresses them. Raises `InvalidGraph` for an open graph without
+        codes and for codes that do not fit the decisions.
         """
         if codes is None:
-            return self._closed(graph)
-        return along(graph, np.asarray(codes), self.target, self.precision, self.predict, self.systematic)
+            return self._closed(model)
+        return along(graph_of(model), np.asarray(codes), self.target, self.precision, self.predict, self.systematic)
 
     def prepare(self, graph: Graph) -> SpaceCosts:
         """The costs of a space, ready for millions of codes: one pass over the open graph."""
@@ -146,10 +149,11 @@ class Estimator:
         except TableTooLarge:
             return SpaceCosts(self, graph, None)
 
-    def by_layer(self, graph: Graph) -> tuple[LayerCost, ...]:
+    def by_layer(self, model: Graph | Network) -> tuple[LayerCost, ...]:
         """One row per subgraph of a closed graph in execution order, without what the target cannot run."""
+        graph = graph_of(model)
         _need_closed(graph)
-        found = self._run(cut(graph, self.target.fuses))
+        found = self._run(subgraphs_of(model, self.target))
         predicted = self.predict(Rows.of_workloads([subgraph.workload for subgraph in found]))
         total = float(predicted.latency_s.sum())
         return tuple(self._layer(graph, subgraph, predicted, index, total) for index, subgraph in enumerate(found))
@@ -169,9 +173,14 @@ class Estimator:
     def _tabulate(self, graph: Graph) -> CostTables:
         return tabulate(graph, self.target, self.precision, self.predict, self.systematic)
 
-    def _closed(self, graph: Graph) -> Costs:
+    def peak(self, model: Graph | Network) -> Peak:
+        """The step of a closed graph that needs most memory, as the target lays tensors."""
+        return peak(graph_of(model), subgraphs_of(model, self.target), self.target.layout.channel_block)
+
+    def _closed(self, model: Graph | Network) -> Costs:
+        graph = graph_of(model)
         _need_closed(graph)
-        subgraphs = cut(graph, self.target.fuses)
+        subgraphs = subgraphs_of(model, self.target)
         rows = Rows.of_workloads([subgraph.workload for subgraph in self._run(subgraphs)])
         predicted = self.predict(rows)
         stored = np.array([counted(self.precision, subgraph) for subgraph in subgraphs], dtype=np.int64).reshape(-1, 2)
@@ -182,15 +191,18 @@ class Estimator:
             network_spread(np.array([latency_s]), np.array([variance]), self.systematic),
             np.array([predicted.energy_j.sum()]),
             np.array([weight_bytes]),
-            np.array([self._peak_bytes(graph, subgraphs)]),
+            np.array([self._peak_bytes(graph, subgraphs, int(weight_bytes))]),
             np.array([macs]),
             np.array([count_parameters(graph)]),
             np.array([predicted.in_range.all()]),
         )
 
-    def _peak_bytes(self, graph: Graph, subgraphs: Sequence[Subgraph]) -> int:
-        bits = self.precision.activation_bits
-        return sum(-(-elements * bits // 8) for _, elements in peak(graph, subgraphs).tensors)
+    def _peak_bytes(self, graph: Graph, subgraphs: Sequence[Subgraph], weight_bytes: int) -> int:
+        bits, layout = self.precision.activation_bits, self.target.layout
+        beside = weight_bytes if layout.weights_on_chip else 0
+        return beside + sum(
+            -(-elements * bits // 8) for _, elements in peak(graph, subgraphs, layout.channel_block).tensors
+        )
 
     def _layer(self, graph: Graph, subgraph: Subgraph, rows: Prediction, index: int, total: float) -> LayerCost:
         latency_s, load = float(rows.latency_s[index]), subgraph.workload

@@ -55,8 +55,8 @@ class Physics:
     power in watts (to be multiplied by the latency); `fill` (n, 3) how full the tiles of input channels, output
     channels and pixels are, from 0 to 1; `footprint` and `buffer` (n,) activations by on-chip memory and weights by
     the weight buffer; `pieces` (n, any) logarithms of what the pieces of the output are, nothing without a description
-    of them; `elsewhere` (n, any) cycles of transfers that go through DRAM or not, by what else the network keeps on chip
-    meanwhile: the input once, the output, the input with repetitions, the weights with repetitions.
+    of them; `elsewhere` (n, any) cycles of transfers that go through DRAM or not, by what else lies on chip meanwhile:
+    the input once, the output, the input with repetitions, the weights with repetitions.
     """
 
     terms: Floats
@@ -84,12 +84,12 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
     footprint, buffer = (inputs + output) / memory.activation_bytes, weights / memory.weight_buffer_bytes
     excess = np.maximum(inputs + output - memory.activation_bytes, 0)
     reload = _reload(rows, act, weights, excess, footprint, buffer)
-    reread = main * (tiles - 1)
+    reread, lookup = main * (tiles - 1), _lookup(target, act, rows)
     again = biases_again = np.zeros(len(rows))
     pieces = elsewhere = np.zeros((len(rows), 0))
     if target.tiles is not None:
         found = Pieces.of(target, target.tiles, rows)
-        work = np.where(found.known, found.cycles, work)
+        work, lookup = np.where(found.known, found.cycles, work), np.where(found.known, 0, lookup)
         reread = np.where(found.known, np.maximum(found.read_elements * act - main, 0), reread)
         again, biases_again = weights * (found.pixel_pieces - 1), biases * (found.pixel_pieces - 1)
         # Where a tensor does not fit on chip, all that is read of it again comes from outside.
@@ -97,7 +97,6 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         pieces = found.features
         elsewhere = np.stack([inputs, output, inputs + reread, weights + again], axis=1) / target.dram_bytes_per_cycle
     per_dram = target.dram_bytes_per_cycle
-    lookup = _lookup(target, act, rows)
     terms = np.stack(
         [
             np.full(len(rows), target.overhead.layer_cycles + target.overhead.fill_cycles),

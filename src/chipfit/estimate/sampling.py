@@ -217,7 +217,8 @@ def _elementwise(point: _Point) -> Drawn:
 
 
 def _activation(point: _Point) -> Drawn:
-    return Activation("prelu" if point.unit() < 0.05 else "silu"), [_any(point)], 0
+    functions = ("silu", "silu", "silu", "hard_swish", "sigmoid", "relu", "relu6", "leaky_relu", "tanh", "prelu")
+    return Activation(functions[int(point.unit() * len(functions))]), [_any(point)], 0
 
 
 def _normalisation(point: _Point) -> Drawn:
@@ -299,12 +300,13 @@ def sample(
 def _specimen(kind: str, point: _Point, fused: frozenset[str]) -> Specimen:
     activation, add, sigma = point.unit(), point.unit(), point.unit()
     op, inputs, constants = _DRAW[kind](point)
-    level = min(int(activation * len(_BEHIND)), len(_BEHIND) - 1)
+    behind = [each for each in _BEHIND if each != "silu" or "composite" in fused]
+    level = min(int(activation * len(behind)), len(behind) - 1)
     return Specimen(
         op,
         tuple(inputs),
         tuple(place > 0 and constants > 0 for place in range(len(inputs))),
-        _BEHIND[level] if "activation" in fused else "",
+        behind[level] if "activation" in fused else "",
         "add" in fused and add < 0.2,
         float(6 * 8**sigma),
     )

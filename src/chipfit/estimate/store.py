@@ -84,10 +84,10 @@ def load_estimator(path: Path | Traversable) -> Estimator:
 
 
 def default_estimator(target: Target, precision: str | None = None, progress: Any = iter) -> Estimator:
-    """The estimator of a target from its simulator: the one that ships, else a cached one, else fitted and cached now.
+    """The estimator of a target from its tool: the one that ships, else a cached one, else fitted and cached now.
 
     `progress` wraps the steps of a fit. A file counts only if it was fitted for the same figures of the target, by the
-    same version of the simulator; a cached file that is damaged is fitted anew.
+    same version of the simulator where it is simulated; a cached file that is damaged is fitted anew.
     """
     from chipfit.estimate.fit import fit
     from chipfit.measure.tools import tool_for
@@ -117,7 +117,8 @@ def shipped_name(target: Target, precision: str) -> str:
 
 def _fits(estimator: Estimator, target: Target, precision: str) -> bool:
     same = estimator.target.digest == target.digest and estimator.precision_name == precision
-    return same and estimator.provenance.source.version == __version__
+    # A simulation is as old as the simulator; what a tool measured stays as it is, and says which version it was.
+    return same and (target.tool is not None or estimator.provenance.source.version == __version__)
 
 
 def _arrays(regression: Regression) -> dict[str, NDArray[Any]]:

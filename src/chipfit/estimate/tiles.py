@@ -39,6 +39,7 @@ class Work:
     out_channels: Ints
     kernel_height: Ints
     kernel_width: Ints
+    dilation: Ints
     stride: Ints
     depthwise: NDArray[np.bool_]
 
@@ -101,8 +102,9 @@ class Pieces:
         found = tiling(tiles, _work(rows, known))
         index = np.flatnonzero(known)
         groups = np.where(rows.kinds == KIND_CODES["depthwise"], 1, rows["groups"])[index]
-        stored = found.out_elements / target.vector.elements_per_cycle
-        array, store = found.piece_cycles, stored
+        vector = target.vector
+        rate = np.where(rows["activation"][index] >= 2, vector.table_elements_per_cycle, vector.elements_per_cycle)
+        array, store = found.piece_cycles, found.out_elements / rate
         cycles = np.maximum(array * found.parts + store, store * found.parts + array) * groups
         block = target.layout.channel_block
         held = found.in_height * found.in_width * found.pixel_pieces * groups
@@ -155,6 +157,7 @@ def _work(rows: Rows, known: NDArray[np.bool_]) -> Work:
         whole(part["out_channels"] / groups),
         whole(part["kernel_height"]),
         whole(part["kernel_width"]),
+        whole(part["dilation_height"]),
         whole(np.where(turned, 1, part["stride_height"])),
         one_to_one,
     )
@@ -217,7 +220,8 @@ class _Search:
     def __init__(self, tiles: Tiles, work: Work, granule: Ints, held: Ints, taps: Ints) -> None:
         self.tiles, self.work, self.granule = tiles, work, granule
         self.held, self.taps = _wide(held), _wide(taps)
-        self.reach = [np.minimum(size, _SUBKERNEL) for size in (work.kernel_height, work.kernel_width)]
+        kernels = (work.kernel_height, work.kernel_width)
+        self.reach = [np.minimum(work.dilation * (size - 1) + 1, _SUBKERNEL) for size in kernels]
         sizes = (work.out_height, work.out_width, work.out_channels)
         self.limits = [
             _up(np.minimum(size, largest), step)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from chipfit.graph.graph import Graph
 from chipfit.graph.ops import product
 from chipfit.graph.subgraphs import Subgraph, producers
-from chipfit.graph.values import Value, both, either, never, where
+from chipfit.graph.values import Value, always, both, ceil_div, either, never, where
 
 
 class Live(NamedTuple):
@@ -29,14 +29,15 @@ class Step(NamedTuple):
     alive: tuple[Live, ...]
 
 
-def liveness(graph: Graph, subgraphs: Sequence[Subgraph]) -> tuple[Step, ...]:
+def liveness(graph: Graph, subgraphs: Sequence[Subgraph], block: int = 1) -> tuple[Step, ...]:
     """What is alive during each subgraph: its inputs, its output, and all that a later one still reads.
 
     `subgraphs` come from `cut`, in execution order. Inputs of the network are alive from the start to their last
-    use, outputs to the end. Weights are not counted.
+    use, outputs to the end. Weights are not counted. Tensors inside the network take whole blocks of `block` channels,
+    unless they lie without blocks (`Workload.plain_output`).
     """
     sizes = {item.key: product(item.shape) for item in graph.inputs}
-    sizes |= {item.name: item.workload.out_elements for item in subgraphs}
+    sizes |= {item.name: stored_elements(item, block) for item in subgraphs}
     needed: dict[str, Value] = {item.name: item.gives_output for item in subgraphs if not never(item.gives_output)}
     inputs = {item.key for item in graph.inputs}
     if any(key not in sizes or key in inputs for key in graph.outputs):
@@ -66,10 +67,19 @@ class Peak:
     tensors: tuple[tuple[str, int], ...]
 
 
-def peak(graph: Graph, subgraphs: Sequence[Subgraph]) -> Peak:
+def stored_elements(subgraph: Subgraph, block: int = 1) -> Value:
+    """Elements that the output of a subgraph takes in memory, with its channels in blocks."""
+    load = subgraph.workload
+    if block == 1 or always(load.plain_output):
+        return load.out_elements
+    padded = load.out_elements // load.out_channels * (ceil_div(load.out_channels, block) * block)
+    return where(load.plain_output, load.out_elements, padded)
+
+
+def peak(graph: Graph, subgraphs: Sequence[Subgraph], block: int = 1) -> Peak:
     """The peak of a closed graph, in elements; the first step that reaches it, largest tensor first."""
     best = Peak(0, "", ())
-    for step in liveness(graph, subgraphs):
+    for step in liveness(graph, subgraphs, block):
         total = sum([int(live.elements) for live in step.alive])  # type: ignore[arg-type]
         if total > best.elements:
             tensors = sorted(((live.tensor, int(live.elements)) for live in step.alive), key=lambda item: -item[1])  # type: ignore[arg-type]

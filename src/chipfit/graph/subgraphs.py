@@ -15,12 +15,22 @@ from chipfit.graph.graph import Graph, Node
 from chipfit.graph.ops import ALIASES, Activation, BatchNorm, Constant, Elementwise, Op, Select
 from chipfit.graph.shapes import product
 from chipfit.graph.values import Value, both, either, equal, maximum, negate, never, where
-from chipfit.graph.workload import WORKLOAD_KINDS, Workload, activation_level, describe, uneven, workload_kind
+from chipfit.graph.workload import (
+    COMPOSITE,
+    WORKLOAD_KINDS,
+    Workload,
+    activation_level,
+    describe,
+    uneven,
+    workload_kind,
+)
 
-FOLLOWERS = ("batch_norm", "activation", "add")
-"""What a target may fuse into the operator before it."""
+FOLLOWERS = ("batch_norm", "activation", "composite", "add")
+"""What a target may fuse into the operator before it; "composite" are activations of several steps."""
 
-FOLDED: Mapping[str, frozenset[str]] = {kind: frozenset({"batch_norm", "activation"}) for kind in WORKLOAD_KINDS}
+FOLDED: Mapping[str, frozenset[str]] = {
+    kind: frozenset({"batch_norm", "activation", "composite"}) for kind in WORKLOAD_KINDS
+}
 """Fusions that need no hardware: batch normalisation folds into weights, element-wise functions run in place."""
 
 
@@ -151,7 +161,7 @@ class _Cutter:
             if row is None or follower not in self.fuses.get(row.kind, ()):
                 continue
             condition = both(both(present, host.condition), self._sole_reader(tensor, node))
-            if follower != "activation":
+            if follower not in ("activation", "composite"):
                 condition = both(condition, equal(row.adds, 0))
             if follower == "add":
                 others = [edge for other, _, edge in sources if other != slot]
@@ -228,7 +238,9 @@ def _follower(op: Op) -> str | None:
     """Which of `FOLLOWERS` an operator may be."""
     if isinstance(op, Elementwise):
         return "add" if op.function == "add" else None
-    return _FOLLOWER_OF.get(type(op))
+    if isinstance(op, Activation):
+        return "composite" if activation_level(op) == COMPOSITE else "activation"
+    return "batch_norm" if isinstance(op, BatchNorm) else None
 
 
 def cut(graph: Graph, fuses: Mapping[str, frozenset[str]] = FOLDED) -> tuple[Subgraph, ...]:
@@ -269,6 +281,5 @@ def _merged(edges: list[Edge]) -> list[Edge]:
     return [Edge(source, condition) for source, condition in merged.items() if not never(condition)]
 
 
-_FOLLOWER_OF: Mapping[type[Op], str] = {BatchNorm: "batch_norm", Activation: "activation"}
 _NO_WORK = (Select, Constant, *ALIASES)
 """Operators that no subgraph holds: what they stand for is looked through, or is a weight."""

@@ -11,6 +11,7 @@ from chipfit.errors import InvalidInput
 from chipfit.graph.graph import Graph
 from chipfit.graph.workload import Workload
 from chipfit.measure.specimen import Largest, Specimen
+from chipfit.nets.network import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Tool(Protocol):
 
     def subgraphs(self, specimens: Sequence[Specimen]) -> Sequence[Part | Failure]: ...
 
-    def networks(self, graphs: Sequence[Graph]) -> Sequence[Run | Failure]: ...
+    def networks(self, models: Sequence[Graph | Network]) -> Sequence[Run | Failure]: ...
 
 
 Measure = Callable[[Sequence[Workload]], Sequence[Measurement]]

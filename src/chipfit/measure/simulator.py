@@ -39,6 +39,7 @@ from chipfit.graph.values import Choice
 from chipfit.graph.workload import WORKLOAD_FIELDS, Workload
 from chipfit.measure.measurement import Failure, Measure, Measurement, Part, Run, Source
 from chipfit.measure.specimen import Largest, Specimen
+from chipfit.nets.network import Network
 from chipfit.targets.target import Precision, Target
 
 Columns = Mapping[str, NDArray[Any]]
@@ -120,9 +121,9 @@ class Simulated:
         loads = [item.workload(self.target.fuses) for item in specimens]
         return [Part(load, found) for load, found in zip(loads, self.measure(loads), strict=True)]
 
-    def networks(self, graphs: Sequence[Graph]) -> list[Run | Failure]:
+    def networks(self, models: Sequence[Graph | Network]) -> list[Run | Failure]:
         """Every network as the sum of its subgraphs; what the target cannot run is named and left out."""
-        return [self._network(graph) for graph in graphs]
+        return [self._network(model.graph if isinstance(model, Network) else model) for model in models]
 
     def _network(self, graph: Graph) -> Run | Failure:
         subgraphs = cut(graph, self.target.fuses)

@@ -16,7 +16,6 @@ from functools import cache, cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput, MissingDependency, UnsupportedOperator
 from chipfit.graph.graph import Graph
@@ -24,7 +23,7 @@ from chipfit.graph.subgraphs import cut
 from chipfit.measure.compression import stored_share
 from chipfit.measure.measurement import Failure, Measurement, Part, Run, Source
 from chipfit.measure.specimen import NAME, Largest, Specimen, integer_weights, ranges_of
-from chipfit.nets.network import Network
+from chipfit.nets.network import Network, quantised_weights
 from chipfit.targets.target import Target, Vela
 
 PRODUCTS = {"55": "EthosU55", "65": "EthosU65", "85": "EthosU85"}
@@ -55,9 +54,9 @@ class Compiler:
     target: Target
     workers: int | None = None
     seed: int = 0
-    largest: Largest = Largest(1 << 21, 600_000)  # noqa: RUF009 (frozen)
-    budget: int = 6_000
-    whole: int = 240
+    largest: Largest = Largest(1 << 23, 1_000_000)  # noqa: RUF009 (frozen)
+    budget: int = 4_000
+    whole: int = 300
 
     def __post_init__(self) -> None:
         if self.version is None:
@@ -84,9 +83,9 @@ class Compiler:
         jobs = [(item, self.seed + number) for number, item in enumerate(specimens)]
         return self._all(partial(_specimens, self.target, self.source), jobs)
 
-    def networks(self, graphs: Sequence[Graph | Network], sigma: float = 40.0) -> list[Run | Failure]:
+    def networks(self, models: Sequence[Graph | Network], sigma: float = 40.0) -> list[Run | Failure]:
         """Whole networks, with weights of their own or normal ones with standard deviation `sigma` in integer steps."""
-        jobs = [(graph, sigma, self.seed + number) for number, graph in enumerate(graphs)]
+        jobs = [(graph, sigma, self.seed + number) for number, graph in enumerate(models)]
         return self._all(partial(_networks, self.target, self.source), jobs)
 
     def _all(self, work: Callable[[list[T]], list[R]], jobs: Sequence[T]) -> list[R | Failure]:
@@ -302,9 +301,3 @@ def _share(network: Network, name: str) -> float:
     if weights is None or weights.ndim < 2:
         return 1.0
     return stored_share(quantised_weights(weights))
-
-
-def quantised_weights(weights: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Weights as 8-bit integers with one scale for each output channel, the first axis."""
-    largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1).reshape(-1, *[1] * (weights.ndim - 1))
-    return np.round(weights * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)

@@ -122,3 +122,9 @@ def load_weights(path: Path) -> dict[str, NDArray[np.float32]]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
         raise InvalidInput(f"cannot read weights from {path}: {error}; it must be a safetensors file") from None
+
+
+def quantised_weights(weights: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Weights as 8-bit integers with one scale for each output channel, the first axis."""
+    largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1).reshape(-1, *[1] * (weights.ndim - 1))
+    return np.round(weights * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)

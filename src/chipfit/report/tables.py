@@ -11,14 +11,17 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from chipfit.graph.memory import peak
+from chipfit.estimate.parallelism import granularities
+from chipfit.estimate.subgraphs import graph_of
 from chipfit.graph.subgraphs import Subgraph, cut
+from chipfit.nets.network import Network
 from chipfit.report.architecture import kind_of
 from chipfit.report.findings import COST_TITLES, Line, sources, trained_on
 from chipfit.report.findings import comparison as compared
-from chipfit.report.words import amount, count, latency, listed, plain, plural, share, small_share
+from chipfit.report.words import amount, change, count, latency, listed, plain, plural, share, small_share
 
 if TYPE_CHECKING:
+    from chipfit.estimate.check import Check
     from chipfit.estimate.estimator import Estimator, LayerCost, Provenance, Unsupported
     from chipfit.graph.graph import Graph
     from chipfit.run.problem import Problem
@@ -87,17 +90,18 @@ def comparison_text(summary: Summary, estimator: Provenance | None = None) -> st
     return text(comparison(summary, estimator))
 
 
-def estimate(model: str, graph: Graph, estimator: Estimator, per_layer: bool = False) -> Group:
+def estimate(name: str, model: Graph | Network, estimator: Estimator, per_layer: bool = False) -> Group:
     """What a closed network costs: totals with their sources, then where the time goes, the slowest subgraphs first.
 
     `per_layer` gives every subgraph, in execution order. Raises `InvalidGraph` for an open graph.
     """
-    layers = estimator.by_layer(graph)
+    graph = graph_of(model)
+    layers = estimator.by_layer(model)
     subgraphs = {subgraph.name: subgraph for subgraph in cut(graph, estimator.target.fuses)}
     shown = layers if per_layer else sorted(layers, key=lambda layer: -layer.latency_s)[:TOP]
     parts: list[RenderableType] = [
-        Text(f"{plain(model)} on {_chip(estimator.target, estimator.precision_name)}", style="bold"),
-        _totals(graph, estimator, list(subgraphs.values())),
+        Text(f"{plain(name)} on {_chip(estimator.target, estimator.precision_name)}", style="bold"),
+        _totals(model, estimator),
     ]
     if unsupported := estimator.unsupported(graph):
         parts.append(_unsupported(unsupported, estimator.target.name))
@@ -115,6 +119,33 @@ def estimate(model: str, graph: Graph, estimator: Estimator, per_layer: bool = F
             )
         )
     return Group(*parts)
+
+
+def checked(found: Check) -> Text:
+    """How far an estimate is from what the target's own tool says of the same network."""
+    source = found.measured.source
+    lines = [
+        f"  checked with {source.tool} {source.version}: latency {amount('latency', found.measured.latency_s)} "
+        f"({source.kind}); the estimate is {change(found.predicted_s, found.measured.latency_s)} off"
+    ]
+    if found.measured.peak_bytes:
+        lines.append(
+            f"  peak on-chip memory {amount('peak_memory', found.measured.peak_bytes)}; the count is "
+            f"{change(found.predicted_bytes, found.measured.peak_bytes)} off"
+        )
+    if found.elsewhere:
+        lines.append(f"  not run by {found.target}: {listed([plain(name) for name in found.elsewhere])}")
+    return _remark(lines)
+
+
+def parallelism(target: Target, estimator: Estimator) -> Group:
+    """What a chip's measurements reveal of how many channels it works on at once."""
+    table = _table("operator", "axis", "at once", "rises just above multiples")
+    for item in granularities(estimator):
+        at_once = str(item.channels) if item.channels > 1 else "no steps"
+        table.add_row(item.operator + ("" if item.measured else " †"), item.axis, at_once, share(item.share, 0))
+    title = Text(f"{_chip(target, estimator.precision_name)}", style="bold")
+    return Group(title, Text(target.description), Text(), table, _remark([f"from {trained_on(estimator.provenance)}"]))
 
 
 def estimator(fitted: Estimator) -> Group:
@@ -140,9 +171,12 @@ def _chip(target: Target, precision: str) -> str:
     )
 
 
-def _totals(graph: Graph, estimator: Estimator, subgraphs: Sequence[Subgraph]) -> Table:
-    costs = estimator.costs(graph)
-    tensors = [plain(name) for name, _ in peak(graph, subgraphs).tensors]
+def _totals(model: Graph | Network, estimator: Estimator) -> Table:
+    costs = estimator.costs(model)
+    tensors = [plain(name) for name, _ in estimator.peak(model).tensors]
+    layout = estimator.target.layout
+    own = isinstance(model, Network)
+    compressed = "" if layout.stored_share == 1 else f", compressed ({'these' if own else 'normal'} weights)"
     table = Table(box=None, show_header=False, padding=(0, 3, 0, 0), pad_edge=False)
     for _ in range(2):
         table.add_column(no_wrap=True)
@@ -151,8 +185,12 @@ def _totals(graph: Graph, estimator: Estimator, subgraphs: Sequence[Subgraph]) -
     for name, value, source in (
         ("latency", found, f"predicted (estimator: {trained_on(estimator.provenance)})"),
         ("energy", amount("energy", float(costs.energy_j[0])), "predicted (modelled), per image"),
-        ("weights", amount("weights", float(costs.weight_bytes[0])), "counted"),
-        ("activations", amount("peak_memory", float(costs.peak_bytes[0])), f"counted, at the peak: {listed(tensors)}"),
+        ("weights", amount("weights", float(costs.weight_bytes[0])), f"counted{compressed}"),
+        (
+            "memory" if layout.weights_on_chip else "activations",
+            amount("peak_memory", float(costs.peak_bytes[0])),
+            f"counted{', weights included' if layout.weights_on_chip else ''}, at the peak: {listed(tensors)}",
+        ),
         ("MACs", amount("macs", float(costs.macs[0])), "counted, per image"),
         ("parameters", amount("parameters", float(costs.parameters[0])), "counted, batch normalisation folded"),
     ):

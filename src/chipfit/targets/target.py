@@ -137,6 +137,9 @@ class Layout(_Part):
     """channels to which tensors inside the network are padded; inputs and outputs of the network are not"""
     weights_on_chip: bool = False
     """whether weights lie in the memory of the activations"""
+    stored_share: Share = 1.0
+    """what unknown weights take of their plain size; below 1 the chip compresses weights, and known ones count as they
+    are"""
 
 
 # TOML has lists only.
