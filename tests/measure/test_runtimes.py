@@ -95,7 +95,7 @@ def test_results_come_in_order_with_the_workload_of_the_middle_of_a_network(tool
 def test_what_cannot_run_is_named_and_the_rest_goes_on(tool: Clocked) -> None:
     b = Builder()
     x = b.input("input", (1, 8, 4, 4))
-    odd = b.graph(b.add(Opaque("Warp", ((1, 8, 4, 4),)), x, key="warp"))
+    odd = b.graph(b.add(Opaque("Warp", (1, 8, 4, 4)), x, key="warp"))
     found = tool.networks([odd, chain(2)])
     assert isinstance(found[0], Failure)
     assert "Warp" in found[0].why

@@ -8,18 +8,43 @@ from typing import Annotated
 import typer
 
 from chipfit.cli.options import Json, Precision
-from chipfit.cli.output import people, print_json, progress
+from chipfit.cli.output import notices, people, print_json, progress
+
+Out = Annotated[Path | None, typer.Option(help="The table of measurements to write (CSV).")]
+Plan = Annotated[Path | None, typer.Option(help="A folder of models to time on a board, to write or to read back.")]
+Results = Annotated[Path | None, typer.Option("--import", help="Times from the board, to read back with --plan.")]
+Count = Annotated[int | None, typer.Option(min=100, help="How many subgraphs (default: as the tool is fast).")]
 
 
 def profile(
     target: Annotated[str, typer.Argument(help="A chip that chipfit knows, or a TOML file.")],
-    out: Annotated[Path, typer.Option(help="The table of measurements to write (CSV).")],
-    count: Annotated[int, typer.Option(min=100, help="How many subgraphs to measure.")] = 20_000,
+    out: Out = None,
+    count: Count = None,
+    plan: Plan = None,
+    results: Results = None,
+    partial: Annotated[bool, typer.Option(help="With --import: models that were not timed are left out.")] = False,
     seed: Annotated[int, typer.Option(help="Which subgraphs are drawn.")] = 0,
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Measures operators and small subgraphs on a chip, by simulation for one that is only described."""
+    """Measures subgraphs on a chip with its tool, or writes what to run on your own board and reads it back."""
+    from chipfit.errors import InvalidInput
+
+    if results is not None:
+        if plan is None or out is None:
+            raise InvalidInput("--import needs the folder of the plan and a table to write: --plan DIR --out FILE")
+        _read_back(target, results, plan, out, partial, json)
+    elif plan is not None:
+        if out is not None:
+            raise InvalidInput("--plan writes a folder: leave --out away until you --import the times")
+        _write_plan(target, plan, count, seed, json)
+    elif out is None:
+        raise InvalidInput("--out FILE is missing: where to write the measurements (or --plan DIR for your own board)")
+    else:
+        _measure(target, out, count, seed, precision, json)
+
+
+def _measure(target: str, out: Path, count: int | None, seed: int, precision: str | None, json: bool) -> None:
     from chipfit.estimate.fit import measure_samples
     from chipfit.measure import tool_for
     from chipfit.measure.table import write_table
@@ -29,9 +54,68 @@ def profile(
     measured = measure_samples(chip, tool_for(chip, precision), count, seed, progress("measuring"))
     write_table(out, measured)
     if json:
-        print_json({"target": chip.name, "measurements": len(measured.workloads), "path": str(out)})
+        print_json(
+            {
+                "target": chip.name,
+                "measurements": len(measured),
+                "networks": len(measured.wholes),
+                "path": str(out),
+            }
+        )
         return
-    people().print(f"  {len(measured.workloads)} subgraphs measured on {chip.name}, written to {out}", highlight=False)
+    people().print(f"  {len(measured)} subgraphs measured on {chip.name}, written to {out}", highlight=False)
+
+
+def _write_plan(target: str, plan: Path, count: int | None, seed: int, json: bool) -> None:
+    from chipfit.estimate.fit import measure_samples
+    from chipfit.measure.board import RUNNER, Planner
+    from chipfit.targets import load_target
+
+    chip = load_target(target)
+    planner = Planner(chip, plan)
+    measure_samples(chip, planner, count, seed, progress("planning"))
+    planner.finish()
+    if json:
+        found = {"target": chip.name, "models": planner.models, "bytes": planner.bytes, "path": str(plan)}
+        print_json(found | {"left_out": planner.left_out})
+        return
+    for line in planner.left_out:
+        notices().print(f"  left out: {line}", highlight=False, markup=False)
+    shown = people()
+    shown.print(f"  {planner.models} models, {planner.bytes / 1e6:.0f} MB, written to {plan}", highlight=False)
+    shown.print(
+        f"  next: copy {plan} to the board, run python3 {RUNNER} there, bring results.csv back, then", highlight=False
+    )
+    shown.print(f"  chipfit profile {target} --import results.csv --plan {plan} --out FILE", highlight=False)
+
+
+def _read_back(target: str, results: Path, plan: Path, out: Path, partial: bool, json: bool) -> None:
+    from chipfit.measure.board_results import imported
+    from chipfit.measure.table import write_table
+    from chipfit.targets import load_target
+
+    chip = load_target(target)
+    found = imported(results, plan, chip, partial=partial)
+    write_table(out, found.table)
+    subgraphs, networks = len(found.table), len(found.table.wholes)
+    if json:
+        print_json(
+            {
+                "target": chip.name,
+                "measurements": subgraphs,
+                "networks": networks,
+                "remarks": list(found.remarks),
+                "path": str(out),
+            }
+        )
+        return
+    for line in found.remarks:
+        notices().print(f"  {line}", highlight=False, markup=False)
+    shown = people()
+    shown.print(
+        f"  {subgraphs} subgraphs and {networks} whole networks of {chip.name}, written to {out}", highlight=False
+    )
+    shown.print(f"  next: chipfit fit {out} --target {target} --out ESTIMATOR.json", highlight=False)
 
 
 def fit(

@@ -211,9 +211,8 @@ def run(folder: Path, runtime: Runtime, options: argparse.Namespace) -> None:
             writer.writerow(line)
             file.flush()
             os.fsync(file.fileno())
-            print(
-                f"{place}/{len(left)} {name} {line[1] + ' us' if line[1] else 'failed: ' + str(line[-1])}", flush=True
-            )
+            outcome = f"failed: {line[-1]}" if line[-1] else f"{line[1]} us"
+            print(f"{place}/{len(left)} {name}: {outcome}", flush=True)
     if running.exists():
         running.unlink()
 
