@@ -84,11 +84,11 @@ def imported(results: Path, folder: Path, target: Target, *, partial: bool = Fal
     plan = _plan(folder / MANIFEST)
     problems: list[str] = []
     remarks: list[str] = []
-    times = _best(_times(results, plan, target, problems), remarks)
-    run = {plan.files[name].model for name in times}
-    missing = [name for name in dict.fromkeys(item.model for item in plan.files.values()) if name not in run]
-    if missing:
-        some = f"{len(missing)} of {len(missing) + len(run)} planned models have no line: {_listed(missing)}"
+    seen: set[str] = set()
+    times = _best(_times(results, plan, target, problems, seen), remarks)
+    planned = dict.fromkeys(item.model for item in plan.files.values())
+    if missing := [name for name in planned if name not in seen]:
+        some = f"{len(missing)} of {len(planned)} planned models have no line: {_listed(missing)}"
         if partial:
             remarks.append(f"{results}: {some}; they are left out")
         else:
@@ -102,6 +102,7 @@ def imported(results: Path, folder: Path, target: Target, *, partial: bool = Fal
     good = {name: time for name, time in times.items() if time.latency_s}
     fixed = _fixed(results, plan, good)
     _stop(_implausible(results, plan, good, target))
+    _stop(_too_short(plan, good, fixed))
     return Imported(_table(plan, good, fixed), tuple(remarks))
 
 
@@ -148,8 +149,11 @@ def _plan(path: Path) -> _Plan:
     return plan
 
 
-def _times(results: Path, plan: _Plan, target: Target, problems: list[str]) -> list[_Time]:
-    """The lines of a file of results that can be used; what is wrong with the others goes into `problems`."""
+def _times(results: Path, plan: _Plan, target: Target, problems: list[str], seen: set[str]) -> list[_Time]:
+    """The lines of a file of results that can be used; what is wrong with the others goes into `problems`.
+
+    Models that have a line at all go into `seen`.
+    """
     lines = _lines(results, ["file"], "give what runner.py wrote, or columns file and latency_us")
     columns = [name for name in UNITS if lines and name in lines[0][1]]
     if len(columns) != 1:
@@ -159,7 +163,9 @@ def _times(results: Path, plan: _Plan, target: Target, problems: list[str]) -> l
         name = _planned_name(row["file"], plan)
         if name is None:
             problems.append(f"{where}: file {row['file']!r} is not in the plan; remove the line or give its own plan")
-        elif row.get("sha256") and row["sha256"] != plan.files[name].digest:
+            continue
+        seen.add(plan.files[name].model)
+        if row.get("sha256") and row["sha256"] != plan.files[name].digest:
             problems.append(f"{where}: sha256 of {name} is not that of the plan: copy the folder again, time it again")
         else:
             try:
@@ -217,6 +223,16 @@ def _fixed(results: Path, plan: _Plan, times: Mapping[str, _Time]) -> Fixed:
         raise InvalidInput(f"{results}: no time of {gone[0]}, which tells what an empty call costs; time it again")
     short, long = (Timing(found[name].latency_s, found[name].latency_s, found[name].spread_s, 1) for name in names)
     return fixed_cost(short, long)
+
+
+def _too_short(plan: _Plan, times: Mapping[str, _Time], fixed: Fixed) -> list[str]:
+    """Times of which nothing is left without the cost of a call, and no spread or layer says how little it may be."""
+    return [
+        f"{time.where}: {time.file} took no longer than a call that computes next to nothing ({fixed.call_s:.3g} s): "
+        "time all models with a finer clock, or remove the line and import with --partial"
+        for name, time in times.items()
+        if plan.files[name].kind != CALL and fixed.taken_off(time.latency_s, time.spread_s, time.source).latency_s == 0
+    ]
 
 
 def _implausible(results: Path, plan: _Plan, times: Mapping[str, _Time], target: Target) -> list[str]:
