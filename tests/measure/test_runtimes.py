@@ -15,6 +15,7 @@ from chipfit.measure import Failure, Measurement, Part, Run, Source, Specimen, t
 from chipfit.measure import board_runner as runner
 from chipfit.measure.board_runner import Timing, timed
 from chipfit.measure.runtimes import CHAINS, Clocked, Fixed, chain, drawn, fixed_cost, runtime
+from chipfit.nets.network import Network
 from chipfit.targets import load_target, variant
 
 CPU = load_target("reference-cpu")
@@ -186,3 +187,39 @@ def test_litert_takes_about_the_sum_of_its_parts() -> None:
         assert isinstance(whole.measurement, Measurement)
         ratios.append(_sum_of_parts(tool, graph) / whole.measurement.latency_s)
     assert 0.8 < float(np.median(ratios)) < 1.25
+
+
+class Slow:
+    """A runtime whose calls take what they are told per opening, and a clock that goes by it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *times_s: float) -> None:
+        self.now, self.times, self.opened = 0.0, list(times_s), 0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def __call__(self, network: Network) -> runner.Call:
+        layers = len(network.graph.nodes)
+        taken = 1e-6 * (10 + layers)
+        if layers == 3:
+            taken, self.opened = self.times[self.opened], self.opened + 1
+
+        def call() -> None:
+            self.now += taken
+
+        return call
+
+
+def test_what_was_slow_for_a_while_is_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch, 0.4, 0.2, 0.201, 9.0)
+    (found,) = Clocked(CPU, slow, HERE).networks([chain(3)])
+    assert isinstance(found, Run)
+    assert slow.opened == 3
+    assert found.measurement.latency_s == pytest.approx(0.2 - 1e-5)
+    assert found.measurement.spread_s == pytest.approx(np.std([0.2, 0.201], ddof=1), rel=1e-3)
+
+
+def test_what_never_agrees_says_so_by_its_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch, 0.9, 0.6, 0.4, 0.2, 0.1)
+    (found,) = Clocked(CPU, slow, HERE).networks([chain(3)])
+    assert isinstance(found, Run)
+    assert slow.opened == 4
+    assert found.measurement.spread_s > 0.5 * found.measurement.latency_s
