@@ -77,7 +77,7 @@ def test_the_same_seed_fits_the_same(target, chip):
 def test_provenance_says_what_was_measured(estimator):
     found = estimator.provenance
     assert (found.source.kind, found.source.tool) == ("simulated", "chipfit simulator")
-    assert found.network_errors.count == 38
+    assert found.network_errors.count == 35
     held = sum(each.count for each in found.subgraph_errors.values())
     assert found.subgraphs > 0.85 * 1500 - 75
     assert held == pytest.approx(0.15 * 1500, rel=0.25)

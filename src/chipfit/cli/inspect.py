@@ -25,7 +25,8 @@ def targets(
     if show:
         if len(show) != 2 or show[0] != "show":
             raise InvalidInput(f"targets {' '.join(show)}: write `chipfit targets` or `chipfit targets show TARGET`")
-        return _show(show[1], json)
+        _show(show[1], json)
+        return
     known = shipped_targets()
     if json:
         print_json({"targets": [target.model_dump(mode="json") for target in known]})

@@ -92,8 +92,11 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         work, lookup = np.where(found.known, found.cycles, work), np.where(found.known, 0, lookup)
         reread = np.where(found.known, np.maximum(found.read_elements * act - main, 0), reread)
         again, biases_again = weights * (found.pixel_pieces - 1), biases * (found.pixel_pieces - 1)
-        # Where a tensor does not fit on chip, all that is read of it again comes from outside.
-        reload = np.where(footprint > 1, reread + again, 0)
+        # What does not fit on chip lies outside as a whole, and weights that find no room beside it are streamed anew
+        # for every piece of pixels.
+        room = memory.on_chip_bytes
+        excess = np.where(inputs > room / 2, inputs + reread, 0) + np.where(output > room / 2, output, 0)
+        reload = np.where(inputs + output + weights > room, weights + again, 0)
         pieces = found.features
         elsewhere = np.stack([inputs, output, inputs + reread, weights + again], axis=1) / target.dram_bytes_per_cycle
     per_dram = target.dram_bytes_per_cycle

@@ -1,6 +1,8 @@
-"""Fits the estimators that the package ships: `python -m chipfit.estimate.ship [TARGET …]`, after any change of targets,
-features or tools. Without names all described targets, and of the others those that ship already. A test says when that
-is due for the described ones."""
+"""Fits the estimators that the package ships: `python -m chipfit.estimate.ship [TARGET …]`.
+
+It is due after any change of targets, features or tools; a test says so for described targets. Without names it fits
+all of these, and of the others those that ship already.
+"""
 
 from __future__ import annotations
 

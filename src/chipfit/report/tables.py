@@ -275,7 +275,7 @@ def targets(found: Sequence[Target]) -> Group:
             Text(plain(target.name)),
             f"{target.peak_macs_per_second / 1e9:.3g} GMAC/s",
             f"{target.clock_hz / 1e6:.0f} MHz",
-            f"{target.memory.on_chip_bytes / 1024:.4g} KiB",
+            amount("peak_memory", target.memory.on_chip_bytes),
             Text(f"{plain(target.description)}; {', '.join(sorted(target.precisions))}"),
         )
     table.columns[0].min_width = min(32, max((len(target.name) for target in found), default=0))
