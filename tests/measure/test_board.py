@@ -211,12 +211,17 @@ def test_a_clock_that_is_too_coarse_is_noticed(plan: Path, tmp_path: Path) -> No
         imported(write(tmp_path / "results.csv", rows), plan, TARGET)
 
 
-def test_an_odd_time_that_is_confirmed_is_believed(plan: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("factor", "believed"), [(1.8, True), (0.6, True), (2.5, False)])
+def test_an_odd_time_that_is_confirmed_is_believed(factor: float, believed: bool, plan: Path, tmp_path: Path) -> None:
     rows = lines(plan)
     rows[USUAL]["latency_ms"] = repr(300 * float(rows[USUAL]["latency_ms"]))
-    again = {**rows[USUAL], "latency_ms": repr(1.1 * float(rows[USUAL]["latency_ms"]))}
-    found = imported(write(tmp_path / "results.csv", [*rows, again]), plan, TARGET)
-    assert len(found.table) == len(SPECIMENS)
+    again = {**rows[USUAL], "latency_ms": repr(factor * float(rows[USUAL]["latency_ms"]))}
+    path = write(tmp_path / "results.csv", [*rows, again])
+    if believed:
+        assert len(imported(path, plan, TARGET).table) == len(SPECIMENS)
+    else:
+        with pytest.raises(InvalidInput, match="times what similar subgraphs take"):
+            imported(path, plan, TARGET)
 
 
 def test_missing_and_failed_models_are_left_out_and_said(plan: Path, tmp_path: Path) -> None:

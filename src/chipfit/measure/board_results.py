@@ -33,8 +33,8 @@ FASTEST = 0.5
 NEIGHBOURS = 8
 ODD_FACTOR, ODD_DEVIATIONS = 8.0, 8.0
 """A time is odd that differs by this factor from what its neighbours make of it, and by so many of their deviations."""
-CONFIRMED = 0.2
-"""Relative difference up to which two times of a model confirm each other."""
+CONFIRMED = 2.0
+"""Factor up to which two times of a model confirm each other: far less than what makes a time odd."""
 SHOWN = 20
 
 
@@ -210,7 +210,7 @@ def _best(times: Sequence[_Time], remarks: list[str]) -> dict[str, _Time]:
     best: dict[str, _Time] = {}
     for name, own in found.items():
         first, *rest = sorted(own, key=lambda time: time.latency_s or np.inf)
-        agree = any(time.latency_s and time.latency_s <= first.latency_s * (1 + CONFIRMED) for time in rest)
+        agree = any(time.latency_s and time.latency_s <= first.latency_s * CONFIRMED for time in rest)
         best[name] = replace(first, confirmed=agree)
     return best
 
