@@ -65,7 +65,7 @@ def lines(plan: Path) -> Lines:
     for row in manifest(plan):
         if not row["file"].endswith(".tflite"):
             continue
-        seconds = 1e-7 * int(row["model"].removeprefix("call")) if row["kind"] == "call" else 0.0
+        seconds = 1e-9 * int(row["model"].removeprefix("call")) if row["kind"] == "call" else 0.0
         if row["model"] in loads:
             seconds = simulate(TARGET, [loads[row["model"]].workload(TARGET.fuses)])[0].latency_s
         elif row["kind"] == "network":
@@ -169,7 +169,7 @@ PROBLEMS: dict[str, tuple[Callable[[Lines], None], str]] = {
     "digest": (_change(5, sha256="00"), "line 7: sha256 of models/subgraph00003.tflite is not that of the plan"),
     "missing": (lambda rows: rows.pop(), "1 of 63 planned models have no line: network00062; run runner.py again"),
     "several tools": (_change(5, version="3"), "columns runtime, version, device: times of several tools: "),
-    "too fast": (_change(MOST_WORK, latency_ms="1e-7"), "took 1e-10 s, but my-board needs"),
+    "too fast": (_change(MOST_WORK, latency_ms=repr(CALL_S * 1e3 + 1e-6)), " s, but my-board needs "),
     "odd": (
         lambda rows: rows[USUAL].update(latency_ms=repr(300 * float(rows[USUAL]["latency_ms"]))),
         f"line {USUAL + 2}: models/subgraph{USUAL - 2:05d}.tflite took ",

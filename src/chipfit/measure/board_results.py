@@ -101,8 +101,8 @@ def imported(results: Path, folder: Path, target: Target, *, partial: bool = Fal
         remarks.append(f"{results}: {len(failed)} models failed on the board and are left out: {_listed(failed)}")
     good = {name: time for name, time in times.items() if time.latency_s}
     fixed = _fixed(results, plan, good)
-    _stop(_implausible(results, plan, good, target))
     _stop(_too_short(plan, good, fixed))
+    _stop(_implausible(results, plan, good, target, fixed))
     return Imported(_table(plan, good, fixed), tuple(remarks))
 
 
@@ -235,14 +235,14 @@ def _too_short(plan: _Plan, times: Mapping[str, _Time], fixed: Fixed) -> list[st
     ]
 
 
-def _implausible(results: Path, plan: _Plan, times: Mapping[str, _Time], target: Target) -> list[str]:
+def _implausible(results: Path, plan: _Plan, times: Mapping[str, _Time], target: Target, fixed: Fixed) -> list[str]:
     """Times that the board's description rules out, in the wrong unit, or unlike those of their neighbours."""
     own = [(time, load) for name, time in times.items() if (load := plan.files[name].workload) is not None]
     own = [(time, load) for time, load in own if target.runs(load.kind)]
     if not own:
         return [f"{results}: none of the subgraphs ran; nothing can be learnt"]
     columns = workload_columns([load for _, load in own])
-    latency_s = np.array([time.latency_s for time, _ in own])
+    latency_s = np.array([fixed.taken_off(time.latency_s, time.spread_s, time.source).latency_s for time, _ in own])
     rough_s = simulate_columns(target, columns).latency_s
     ratio = float(np.median(latency_s / rough_s))
     if not 1 / UNIT_FACTOR < ratio < UNIT_FACTOR:
