@@ -265,8 +265,9 @@ def _implausible(results: Path, plan: _Plan, times: Mapping[str, _Time], target:
     return [
         f"{time.where}: {time.file} took {factor:.2g} times what similar subgraphs take; time it again with "
         f"runner.py --again {time.file} (two times that agree are believed)"
-        for (time, _), factor in zip(own, factors, strict=True)
-        if factor != 1 and not time.confirmed
+        for (time, _), factor, taken in zip(own, factors, latency_s.tolist(), strict=True)
+        # Less than what a call costs is no matter in a network.
+        if abs(taken - taken / factor) > fixed.call_s and not time.confirmed
     ]
 
 
