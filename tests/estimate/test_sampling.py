@@ -51,7 +51,7 @@ def test_samples_reach_what_networks_hold(generator):
 
 
 def test_only_what_the_target_fuses_is_drawn(generator):
-    both = {"conv": frozenset({"activation", "add"})}
+    both = {"conv": frozenset({"activation", "composite", "add"})}
     alone = columns_of(sample("conv", 200, generator, {}), {})
     fused = columns_of(sample("conv", 200, generator, both), both)
     assert not alone["activation"].any()

@@ -14,7 +14,8 @@ from chipfit.targets import shipped_targets, variant
 
 @pytest.fixture
 def rows(target, generator):
-    return Rows.of_workloads([load for kind in SAMPLED_KINDS for load in sample(kind, 30, generator, target.fuses)])
+    drawn = [item for kind in SAMPLED_KINDS for item in sample(kind, 30, generator, target.fuses)]
+    return Rows.of_workloads([item.workload(target.fuses) for item in drawn])
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_the_digest_knows_figures_and_ignores_texts() -> None:
     target = load_target("neural-engine")
     assert variant(target, {"description": "another text", "source": "data sheet"}).digest == target.digest
     assert variant(target, {"lanes.pixels": 2}).digest != target.digest
-    assert variant(target, {"fuses.conv": ["add", "activation", "batch_norm"]}) == target
+    assert variant(target, {"fuses.conv": ["add", "composite", "activation", "batch_norm"]}) == target
     assert variant(target, {"fuses.conv": ["add", "activation"]}).digest != target.digest
 
 
@@ -91,9 +91,9 @@ BAD = {
     "infinite": ("clock_hz = 500_000_000", "clock_hz = inf", "key 'clock_hz' = inf: must be a finite number"),
     "efficiency above one": ("efficiency = 0.75", "efficiency = 1.5", "must be less than or equal to 1"),
     "number for a table": ("[overhead]", "lanes2 = 3\n[overhead]", "unknown key 'memory.lanes2'"),
-    "text for a list": ('matmul = ["activation"]', 'matmul = "activation"', "must be a list of names"),
+    "text for a list": ('matmul = ["activation", "composite"]', 'matmul = "activation"', "must be a list of names"),
     "unknown kind": ("matmul =", "matmull =", "fuses: unknown 'matmull' (did you mean 'matmul'?)"),
-    "unknown follower": ('matmul = ["activation"]', 'matmul = ["active"]', "fuses.matmul: unknown 'active'"),
+    "unknown follower": ('"composite"]', '"composit"]', "fuses.conv: unknown 'composit'"),
     "unknown unsupported kind": ('["opaque"]', '["pol"]', "unsupported: unknown 'pol' (did you mean 'pool'?)"),
     "unknown default": ('= "int8"', '= "int4"', "default_precision: unknown 'int4'"),
     "buffer fills memory": ("weight_buffer_bytes = 65_536", "weight_buffer_bytes = 524_288", "must leave room"),

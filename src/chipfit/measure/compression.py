@@ -19,6 +19,7 @@ _EXCESS = (1.0, 1.0, 1.0, 1.04, 1.078, 1.0)
 """What the encoder of ethos-u-vela 5.2.0 takes more than the best code with a divisor, measured on normal weights with
 standard deviations from 6 to 28: it does not search for the best divisor."""
 _PALETTE = 32
+_TRUNCATED = 2
 _RUN = np.arange(256)
 
 
@@ -49,7 +50,10 @@ def stored_share(weights: NDArray[np.generic]) -> float:
 def _length(share: Floats) -> float:
     """Bits per symbol (its place in `share`) of the best Golomb-Rice code."""
     symbol = np.arange(len(share))
-    lengths = ((symbol >> _DIVISORS) + 1 + _DIVISORS) * share
+    quotient = symbol >> _DIVISORS
+    # Where quotients end at 2, that needs no bit to say that it ends.
+    ends = (quotient * (share > 0)).max(axis=1, keepdims=True) <= _TRUNCATED
+    lengths = (np.where(ends, np.minimum(quotient + 1, _TRUNCATED), quotient + 1) + _DIVISORS) * share
     best = int(lengths.sum(axis=1).argmin())
     return float(lengths[best].sum() * _EXCESS[best])
 
