@@ -93,7 +93,7 @@ BAD = {
     "number for a table": ("[overhead]", "lanes2 = 3\n[overhead]", "unknown key 'memory.lanes2'"),
     "text for a list": ('matmul = ["activation", "composite"]', 'matmul = "activation"', "must be a list of names"),
     "unknown kind": ("matmul =", "matmull =", "fuses: unknown 'matmull' (did you mean 'matmul'?)"),
-    "unknown follower": ('"composite"]', '"composit"]', "fuses.conv: unknown 'composit'"),
+    "unknown follower": ('"composite"]', '"composit"]', "fuses.matmul: unknown 'composit'"),
     "unknown unsupported kind": ('["opaque"]', '["pol"]', "unsupported: unknown 'pol' (did you mean 'pool'?)"),
     "unknown default": ('= "int8"', '= "int4"', "default_precision: unknown 'int4'"),
     "buffer fills memory": ("weight_buffer_bytes = 65_536", "weight_buffer_bytes = 524_288", "must leave room"),
