@@ -20,7 +20,7 @@ from chipfit.graph.graph import Graph
 from chipfit.graph.subgraphs import cut
 from chipfit.graph.workload import Workload
 from chipfit.measure.measurement import Measure, Measurement
-from chipfit.measure.simulator import simulate, simulator
+from chipfit.measure.simulator import Simulated, simulate, simulator
 from chipfit.nets.zoo import ZOO, mobilenet_v2
 from chipfit.spaces.edits import open_space
 from chipfit.targets import Target, load_target, shipped_targets, variant
@@ -98,7 +98,7 @@ def exactness(networks: list[Graph]) -> None:
         ("unlike its description, with 2.5 % scatter", scattering(simulator(chip), 0.025)),
     ):
         start = time.perf_counter()
-        estimator = fit(target, measure, seed=11)
+        estimator = fit(target, Simulated(target, measure), seed=11)
         took = time.perf_counter() - start
         truth = chip if "unlike" in name else target
         print(f"  fitted in {took:.1f} s: {name}\n    {compare(estimator, truth, networks)}")
