@@ -11,6 +11,7 @@ import pytest
 
 import chipfit as chipfit_package
 from chipfit.cli.main import main
+from chipfit.measure.vela import installed
 from chipfit.nets.onnx.exporter import export_onnx
 from chipfit.nets.zoo import from_zoo
 
@@ -89,6 +90,54 @@ def test_tables_fit_a_hundred_columns(chipfit: Run) -> None:
         status, out, _ = chipfit(*arguments)
         assert status == 0
         assert max(len(line) for line in out.splitlines()) <= 100
+
+
+def test_an_estimate_for_a_real_chip_needs_no_compiler(
+    chipfit: Run, resnet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chipfit.measure.vela.installed", lambda: None)
+    status, out, _ = chipfit("estimate", resnet, "--target", "ethos-u55-256", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert "ethos-u-vela 5.2.0" in found["latency_s"]["detail"]
+    assert found["latency_s"]["spread"] > 0
+    status, _, err = chipfit("estimate", resnet, "--target", "ethos-u55-256", "--check")
+    assert status == 2
+    assert "pip install 'chipfit[ethos-u]'" in " ".join(err.split())
+
+
+@pytest.mark.skipif(installed() is None, reason="ethos-u-vela is not installed")
+def test_a_check_stands_beside_the_estimate_and_agrees(chipfit: Run, resnet: Path) -> None:
+    status, out, _ = chipfit("estimate", resnet, "--target", "ethos-u55-256", "--check", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["check"]["latency_s"]["source"] == "simulated"
+    assert found["latency_s"]["value"] == pytest.approx(found["check"]["latency_s"]["value"], rel=0.1)
+    assert found["check"]["elsewhere"] == []
+
+
+def test_weights_count_as_they_are_where_a_chip_compresses_them(chipfit: Run, tmp_path: Path) -> None:
+    network = from_zoo("resnet8")
+    zeros = {
+        name: weight * (np.arange(weight.size).reshape(weight.shape) % 5 == 0)
+        for name, weight in network.weights.items()
+    }
+    sizes: list[float] = []
+    for name, weights in (("full", network.weights), ("sparse", zeros)):
+        export_onnx(type(network)(name, network.graph, weights), tmp_path / f"{name}.onnx")
+        _, out, _ = chipfit("estimate", tmp_path / f"{name}.onnx", "--target", "ethos-u55-256", "--json")
+        sizes.append(json.loads(out)["weight_bytes"]["value"])
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_targets_show_says_what_measurements_reveal(chipfit: Run) -> None:
+    status, out, _ = chipfit("targets", "show", "ethos-u55-256", "--json")
+    assert status == 0
+    found = {(item["operator"], item["axis"]): item["channels"] for item in json.loads(out)["parallelism"]}
+    assert found["3x3 convolution", "output channels"] == 8
+    assert found["addition", "channels"] == 16
+    assert all(len(line) <= 100 for line in chipfit("targets", "show", "neural-engine")[1].splitlines())
+    assert chipfit("targets", "tell", "neural-engine")[0] == 2
 
 
 def test_space_says_what_can_be_met(chipfit: Run) -> None:
