@@ -260,7 +260,10 @@ class _Search:
         cost = np.where(fits, cost, np.inf).reshape(len(work), fits.shape[1] * fits.shape[2])
         chosen = (np.arange(len(work)), cost.argmin(axis=1))
         shape = np.broadcast_shapes(height.shape, depth.shape)
-        return tuple(np.broadcast_to(each, shape).reshape(len(work), shape[1] * shape[2])[chosen] for each in (height, width, depth))  # type: ignore[return-value]
+        return tuple(
+            np.broadcast_to(each, shape).reshape(len(work), shape[1] * shape[2])[chosen]
+            for each in (height, width, depth)
+        )  # type: ignore[return-value]
 
     def input_of(self, height: Ints, width: Ints) -> tuple[Ints, Ints]:
         """Rows and columns (n,) of the input that a piece needs."""
