@@ -106,6 +106,16 @@ def test_an_estimate_for_a_real_chip_needs_no_compiler(
     assert "pip install 'chipfit[ethos-u]'" in " ".join(err.split())
 
 
+def test_another_version_of_the_compiler_is_told_beside_every_figure(
+    chipfit: Run, resnet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chipfit.estimate.check.installed", lambda: "9.9.0")
+    found = json.loads(chipfit("estimate", resnet, "--target", "ethos-u55-256", "--json")[1])
+    assert all("installed is 9.9.0" in found[name]["detail"] for name in ("latency_s", "energy_j", "cycles"))
+    assert "installed is 9.9.0" in " ".join(chipfit("estimate", resnet, "--target", "ethos-u55-256")[1].split())
+    assert "9.9.0" not in chipfit("estimate", resnet, "--target", "neural-engine", "--json")[1]
+
+
 @pytest.mark.skipif(installed() is None, reason="ethos-u-vela is not installed")
 def test_a_check_stands_beside_the_estimate_and_agrees(chipfit: Run, resnet: Path) -> None:
     status, out, _ = chipfit("estimate", resnet, "--target", "ethos-u55-256", "--check", "--json")

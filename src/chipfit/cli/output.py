@@ -66,8 +66,12 @@ def figure(value: float | None, source: str, **more: Any) -> dict[str, Any]:
 
 def cost_figures(costs: Costs, index: int, estimator: Estimator) -> dict[str, Any]:
     """All costs of one network, each with its source. Times in s, energy in J, sizes in bytes."""
+    from chipfit.estimate.check import other_version
+
     source = estimator.provenance.source
     detail = f"estimator {estimator.target.name} ({source.tool} {source.version}, fitted {estimator.provenance.fitted})"
+    if (warning := other_version(estimator)) is not None:
+        detail += f"; {warning}"
     return {
         "latency_s": figure(
             float(costs.latency_s[index]), "predicted", spread=float(costs.spread_s[index]), detail=detail

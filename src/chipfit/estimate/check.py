@@ -8,7 +8,9 @@ from chipfit.errors import InvalidInput
 from chipfit.estimate.estimator import Estimator
 from chipfit.measure.measurement import Failure, Measurement, Run
 from chipfit.measure.tools import tool_for
+from chipfit.measure.vela import installed
 from chipfit.nets.network import Network
+from chipfit.targets.target import Vela
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,14 @@ class Check:
     predicted_bytes: int
     measured: Measurement
     elsewhere: tuple[str, ...]
+
+
+def other_version(estimator: Estimator) -> str | None:
+    """What to say where another version of the compiler is installed than the estimator was fitted with, else None."""
+    fitted, now = estimator.provenance.source.version, installed()
+    if not isinstance(estimator.target.tool, Vela) or now in (None, fitted):
+        return None
+    return f"the estimator is of ethos-u-vela {fitted}, installed is {now}: versions differ in what they say"
 
 
 def check(estimator: Estimator, network: Network) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.regress import Prediction, regress
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
+from chipfit.estimate.wholes import sums, whole_of
 from chipfit.graph.graph import Graph
 from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.measure.measurement import Part, Run, Source, Tool
-from chipfit.measure.table import Table
+from chipfit.measure.table import Table, Whole
 from chipfit.targets.target import Target
 
 SHARES: Mapping[str, float] = {
@@ -65,6 +67,7 @@ def measure_samples(
     total = sum(SHARES[kind] for kind in kinds)
     parts: list[Part] = []
     numbers: list[int | None] = []
+    wholes: list[Whole] = []
     graphs = [*random_networks(min(tool.whole, max(4, budget // 13)), generator), *networks]
     steps: list[str | range] = [*kinds, *(range(at, min(at + 20, len(graphs))) for at in range(0, len(graphs), 20))]
     for step in progress(steps):
@@ -75,10 +78,15 @@ def measure_samples(
             numbers += [None] * (len(parts) - len(numbers))
         else:
             for number, run in zip(step, tool.networks([graphs[place] for place in step]), strict=True):
-                if isinstance(run, Run) and not run.elsewhere:
-                    parts += run.parts.values()
-                    numbers += [number] * len(run.parts)
-    return Table(tuple(part.workload for part in parts), tuple(part.measurement for part in parts), tuple(numbers))
+                if not isinstance(run, Run) or run.elsewhere:
+                    continue
+                parts += run.parts.values()
+                numbers += [number] * len(run.parts)
+                if not run.parts and (whole := whole_of(graphs[number], run, target)):
+                    wholes.append(whole)
+    return Table(
+        tuple(part.workload for part in parts), tuple(part.measurement for part in parts), tuple(numbers), tuple(wholes)
+    )
 
 
 def fit(
@@ -124,14 +132,14 @@ def fit_measured(
     held = alone & (generator.random(len(alone)) < HELD_OUT)
     train, test = measured.part(~unseen & ~held), measured.part(held)
     regression = regress(target, numbers, train.rows, train.latency_s, train.energy_j, generator, progress)
-    predicted = regression.predict(target, numbers, test.rows)
+    predict = partial(regression.predict, target, numbers)
+    predicted = predict(test.rows)
     codes = {WORKLOAD_KINDS[code]: code for code in np.unique(train.rows.kinds).tolist()}
     systematic, network_errors = 0.0, None
-    if unseen.any():
-        whole = measured.part(unseen)
-        owners = np.array([number for number, out in zip(table.networks, unseen, strict=True) if out])
+    if unseen.any() or table.wholes:
+        own = _sums(measured.part(unseen), table, unseen, predict)
         systematic, network_errors = _whole_networks(
-            regression.predict(target, numbers, whole.rows), whole.latency_s, owners
+            *map(np.concatenate, zip(own, sums(table.wholes, predict), strict=True))
         )
     provenance = Provenance(
         source,
@@ -185,7 +193,7 @@ def _checked(target: Target, table: Table) -> Source:
         raise InvalidInput(f"{alone} measured subgraphs are too few: an estimator needs at least {LEAST_BUDGET}")
     if odd := sorted({load.kind for load in table.workloads if not target.runs(load.kind)}):
         raise InvalidInput(f"measurements of {odd[0]!r} workloads, which {target.name} cannot run: leave them out")
-    sources = [found.source for found in table.measurements]
+    sources = [found.source for found in (*table.measurements, *(whole.measurement for whole in table.wholes))]
     if len(tools := {(source.tool, source.version) for source in sources}) != 1:
         raise InvalidInput(f"measurements of several tools in one fit: {sorted(tools)}; keep one tool and version")
     if not all(found.latency_s > 0 for found in table.measurements):
@@ -219,16 +227,26 @@ def _ranks(values: Floats) -> Floats:
     return (last - (counts + 1) / 2)[place]
 
 
-def _whole_networks(rows: Prediction, latency_s: Floats, owners: NDArray[np.int64]) -> tuple[float, Errors]:
-    """The relative error that a network's rows share, and the errors on whole networks.
+def _sums(
+    whole: _Measured, table: Table, unseen: NDArray[np.bool_], predict: Callable[[Rows], Prediction]
+) -> tuple[Floats, Floats, Floats]:
+    """As `wholes.sums`, of the networks whose subgraphs were measured in their place."""
+    if not unseen.any():
+        return np.zeros(0), np.zeros(0), np.zeros(0)
+    rows = predict(whole.rows)
+    numbers = [number for number, out in zip(table.networks, unseen, strict=True) if out]
+    _, place = np.unique(numbers, return_inverse=True)
+    columns = (whole.latency_s, rows.latency_s, rows.spread_s**2)
+    measured, predicted, variance = (np.bincount(place, weights=column).astype(np.float64) for column in columns)
+    return measured, predicted, variance
 
-    `latency_s` (n,) are measured, `owners` (n,) say which network a row is part of. Every other network calibrates
-    the spread and the rest say how often it holds; where there are few, all do both.
+
+def _whole_networks(measured: Floats, predicted: Floats, variance: Floats) -> tuple[float, Errors]:
+    """The relative error that a network's rows share, and the errors on whole networks (n,).
+
+    `variance` is what the spreads of their rows add up to. Every other network calibrates the spread and the rest say
+    how often it holds; where there are few, all do both.
     """
-    _, place = np.unique(owners, return_inverse=True)
-    columns = (latency_s, rows.latency_s, rows.spread_s**2)
-    sums: list[Floats] = [np.bincount(place, weights=column).astype(np.float64) for column in columns]
-    measured, predicted, variance = sums
     step = 2 if len(measured) >= LEAST_NETWORKS else 1
     systematic = shared_error(predicted[::step], measured[::step], variance[::step])
     spread = network_spread(predicted, variance, systematic)

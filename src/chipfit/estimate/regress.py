@@ -182,7 +182,7 @@ def _corrected(matrix: Rows32, missed: Floats, generator: np.random.Generator) -
     seed = int(generator.integers(1 << 31))
     fold = generator.permutation(len(missed)) % FOLDS
     errors = missed.copy()
-    if len(missed) < 3 * _LEAST_ROWS or np.abs(missed).max() < _SMALLEST_ERROR:
+    if len(missed) < _LEAST_ROWS or np.abs(missed).max() < _SMALLEST_ERROR:
         return [], errors
     for held in range(FOLDS):
         out = fold == held

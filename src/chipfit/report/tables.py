@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from chipfit.estimate.check import other_version
 from chipfit.estimate.parallelism import granularities
 from chipfit.estimate.subgraphs import graph_of
 from chipfit.graph.subgraphs import Subgraph, cut
@@ -103,6 +104,8 @@ def estimate(name: str, model: Graph | Network, estimator: Estimator, per_layer:
         Text(f"{plain(name)} on {_chip(estimator.target, estimator.precision_name)}", style="bold"),
         _totals(model, estimator),
     ]
+    if (warning := other_version(estimator)) is not None:
+        parts.append(_remark([warning], "yellow"))
     if unsupported := estimator.unsupported(graph):
         parts.append(_unsupported(unsupported, estimator.target.name))
     if shown:
