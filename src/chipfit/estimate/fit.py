@@ -234,8 +234,8 @@ def _sums(
     if not unseen.any():
         return np.zeros(0), np.zeros(0), np.zeros(0)
     rows = predict(whole.rows)
-    numbers = [number for number, out in zip(table.networks, unseen, strict=True) if out]
-    _, place = np.unique(numbers, return_inverse=True)
+    numbers = [number for number, out in zip(table.networks, unseen, strict=True) if out and number is not None]
+    _, place = np.unique(np.array(numbers), return_inverse=True)
     columns = (whole.latency_s, rows.latency_s, rows.spread_s**2)
     measured, predicted, variance = (np.bincount(place, weights=column).astype(np.float64) for column in columns)
     return measured, predicted, variance
