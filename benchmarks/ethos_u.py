@@ -26,7 +26,7 @@ from chipfit.spaces.edits import open_space
 from chipfit.targets import load_target
 
 TARGETS = ("ethos-u55-256", "ethos-u55-256-sram-only", "ethos-u65-512", "ethos-u85-256")
-DATA = Path(os.environ.get("CHIPFIT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("CHIPFIT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SEED = 20_261_125
 """Fits draw their networks with seed 0."""
 
