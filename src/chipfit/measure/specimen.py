@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -127,7 +127,7 @@ def integer_weights(graph: Graph, sigma: float, generator: np.random.Generator) 
     return weights
 
 
-def ranges_of(graph: Graph, keys: Sequence[str] | None = None) -> dict[str, tuple[float, float]]:
+def ranges_of(graph: Graph) -> dict[str, tuple[float, float]]:
     """The same range of numbers for every tensor of a closed graph: nothing is measured about their values."""
     inputs = [item.key for item in graph.inputs]
-    return dict.fromkeys(keys or (*inputs, *graph.by_key), (-4.0, 4.0))
+    return dict.fromkeys((*inputs, *graph.by_key), (-4.0, 4.0))
