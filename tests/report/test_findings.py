@@ -80,7 +80,7 @@ def test_every_limit_is_told_with_its_amount(finished: Summary, problem: Problem
 
 
 def test_every_kind_of_figure_has_a_source(finished: Summary, unfinished: Summary, problem: Problem) -> None:
-    text = "\n".join(sources(finished, problem.estimator.provenance))
+    text = "\n".join(sources(finished, problem.estimator))
     for word in ("latency: predicted", "energy: predicted", "parameters, weights, peak RAM: counted"):
         assert word in text
     assert "measured on 1,000 test images that the search did not see" in text

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from chipfit.cli.options import Json, Precision, Shape, TargetName, input_shape, overrides
-from chipfit.cli.output import cost_figures, figure, people, print_json, progress
+from chipfit.cli.options import EstimatorFile, Json, Precision, Shape, TargetName, absolute, input_shape, overrides
+from chipfit.cli.output import cost_figures, detail_of, figure, people, print_json, progress
 
 
 def targets(
@@ -54,7 +54,7 @@ def estimate(
     ],
     target: TargetName,
     precision: Precision = None,
-    estimator: Annotated[Path | None, typer.Option(help="An estimator file written by chipfit fit.")] = None,
+    estimator: EstimatorFile = None,
     shape: Shape = None,
     per_layer: Annotated[bool, typer.Option("--per-layer", help="All subgraphs, not only the slowest.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Measure it with the chip's own tool as well.")] = False,
@@ -114,17 +114,11 @@ def _layer(layer: Any) -> dict[str, Any]:
 
 
 def _estimator(target: str, precision: str | None, file: Path | None) -> Any:
-    from chipfit.errors import InvalidInput
-    from chipfit.estimate.store import default_estimator, load_estimator
+    from chipfit.estimate.store import estimator_for
     from chipfit.targets import load_target
 
     chip = load_target(target)
-    if file is None:
-        return default_estimator(chip, precision, progress=progress(f"fitting an estimator for {chip.name}"))
-    loaded = load_estimator(file)
-    if loaded.target.digest != chip.digest:
-        raise InvalidInput(f"{file} was fitted for {loaded.target.name}, not for {chip.name}; fit one for this target")
-    return loaded
+    return estimator_for(chip, precision, file, progress=progress(f"fitting an estimator for {chip.name}"))
 
 
 def _version() -> str:
@@ -137,6 +131,7 @@ def space(
     model: Annotated[str, typer.Argument(help="A study file (.toml), or a model as in estimate.")],
     target: Annotated[str | None, typer.Option("--target", "-t", help="A chip; a study file names its own.")] = None,
     limit: Annotated[list[str] | None, typer.Option(help="COST=BOUND, such as latency=2ms; again for more.")] = None,
+    estimator: EstimatorFile = None,
     shape: Shape = None,
     json: Json = False,
 ) -> None:
@@ -146,16 +141,17 @@ def space(
     from chipfit.run.problem import prepare
     from chipfit.run.study import load_study, make_study
 
-    changes = overrides(limit or [], {"target": target})
+    changes = overrides(limit or [], {"target": target, "estimator": absolute(estimator)})
     if model.endswith(".toml"):
         study = load_study(Path(model), changes)
     else:
         if target is None:
             raise InvalidInput("space of a model needs --target; chipfit targets lists the chips")
         opened = {"fuse": True, "depth_multiplier": True, "width": True}
-        limits = {key.removeprefix("limits."): text for key, text in changes.items() if key != "target"}
-        data = {"name": "space", "model": model, "target": target, "input_shape": input_shape(shape), "limits": limits}
-        study = make_study({**data, "space": opened}, "command line")
+        limits = {key.removeprefix("limits."): text for key, text in changes.items() if key.startswith("limits.")}
+        chosen = {"model": model, "target": target, "estimator": absolute(estimator)}
+        data = {"name": "space", **chosen, "input_shape": input_shape(shape), "limits": limits, "space": opened}
+        study = make_study(data, "command line")
     problem = prepare(study, progress("fitting an estimator"))
     found = problem.preflight()
     if not json:
@@ -166,6 +162,7 @@ def space(
         {
             "model": study.model,
             "target": problem.estimator.target.name,
+            "estimator": detail_of(problem.estimator),
             "decisions": [{"name": item.name, "options": list(item.options)} for item in problem.space.decisions],
             "networks": found.size,
             "sampled": found.sampled,

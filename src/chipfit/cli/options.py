@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for programs.")]
 TargetName = Annotated[str, typer.Option("--target", "-t", help="A chip that chipfit knows, or a TOML file.")]
+EstimatorFile = Annotated[
+    Path | None, typer.Option("--estimator", help="What fit or calibrate wrote, to predict with.")
+]
 Precision = Annotated[str | None, typer.Option(help="A precision of the target, such as int8 (default: its own).")]
 Shape = Annotated[str | None, typer.Option(help="Input shape for module:function models, such as 1,3,96,96.")]
 
@@ -26,6 +30,11 @@ def input_shape(text: str | None) -> tuple[int, ...] | None:
     if not shape or min(shape) < 1:
         raise InvalidInput(f"input shape {text!r}: write whole numbers like 1,3,96,96")
     return shape
+
+
+def absolute(path: Path | None) -> str | None:
+    """A path as a study keeps it: the same from whatever folder the run is taken up again."""
+    return None if path is None else str(path.resolve())
 
 
 def overrides(limits: Sequence[str], options: Mapping[str, Any], settings: Sequence[str] = ()) -> dict[str, Any]:

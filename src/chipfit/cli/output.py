@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -64,14 +65,31 @@ def figure(value: float | None, source: str, **more: Any) -> dict[str, Any]:
     return {"value": value, "source": source, **{key: item for key, item in more.items() if item is not None}}
 
 
-def cost_figures(costs: Costs, index: int, estimator: Estimator) -> dict[str, Any]:
-    """All costs of one network, each with its source. Times in s, energy in J, sizes in bytes."""
+def detail_of(estimator: Estimator) -> str:
+    """What predicts, in a few words, and whether the compiler is now another version."""
     from chipfit.estimate.check import other_version
 
-    source = estimator.provenance.source
-    detail = f"estimator {estimator.target.name} ({source.tool} {source.version}, fitted {estimator.provenance.fitted})"
-    if (warning := other_version(estimator)) is not None:
-        detail += f"; {warning}"
+    source, calibration = estimator.provenance.source, estimator.calibration
+    known = asdict(source) | {"fitted": estimator.provenance.fitted}
+    detail = estimator_detail(estimator.target.name, known, None if calibration is None else asdict(calibration.source))
+    warning = other_version(estimator)
+    return detail if warning is None else f"{detail}; {warning}"
+
+
+def estimator_detail(target: str, known: Mapping[str, Any], calibrated: Mapping[str, Any] | None) -> str:
+    """What predicts, in a few words. `known` are the fields of a `Source` and "fitted", `calibrated` of a `Source`."""
+    detail = f"estimator {target} ({_source(known)}, fitted {known['fitted']})"
+    return detail if calibrated is None else f"{detail}, calibrated with whole networks ({_source(calibrated)})"
+
+
+def _source(known: Mapping[str, Any]) -> str:
+    day = f" on {known['date']}" if known["date"] else ""
+    return f"{known['kind']} with {known['tool']} {known['version']}{day}"
+
+
+def cost_figures(costs: Costs, index: int, estimator: Estimator) -> dict[str, Any]:
+    """All costs of one network, each with its source. Times in s, energy in J, sizes in bytes."""
+    detail = detail_of(estimator)
     return {
         "latency_s": figure(
             float(costs.latency_s[index]), "predicted", spread=float(costs.spread_s[index]), detail=detail

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chipfit.cli.options import Json, overrides
-from chipfit.cli.output import bar, figure, notices, people, print_json, progress
+from chipfit.cli.options import EstimatorFile, Json, absolute, overrides
+from chipfit.cli.output import bar, estimator_detail, figure, notices, people, print_json, progress
 
 if TYPE_CHECKING:
     from chipfit.run.integers import Integers
@@ -27,6 +27,7 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Another seed than the study's.")] = None,
     data: Annotated[str | None, typer.Option(help="Other data: rooms, folder:DIR, npz:FILE, module:NAME.")] = None,
     target: Annotated[str | None, typer.Option("--target", "-t", help="Another chip.")] = None,
+    estimator: EstimatorFile = None,
     workers: Annotated[int | None, typer.Option(help="Processes that train side by side.")] = None,
     limit: Annotated[list[str] | None, typer.Option(help="COST=BOUND, such as latency=2ms; again for more.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any key of the study: KEY=VALUE.")] = None,
@@ -41,7 +42,7 @@ def search(
     from chipfit.run.study import load_study
     from chipfit.run.summary import summarise
 
-    options = {"seed": seed, "task.data": data, "target": target, "workers": workers}
+    options = {"seed": seed, "task.data": data, "target": target, "workers": workers, "estimator": absolute(estimator)}
     loaded = load_study(study, overrides(limit or [], options, set_ or []))
     directory = out or Path("runs") / loaded.name
     _announce(loaded, directory)
@@ -78,13 +79,13 @@ def _show(summary: Summary) -> None:
     from chipfit.report.findings import headline
     from chipfit.report.page import write_page
     from chipfit.report.tables import comparison
-    from chipfit.run.problem import prepare
+    from chipfit.run.problem import reopen
 
-    problem = prepare(summary.study, progress("preparing"))
+    problem = reopen(summary, progress("preparing"))
     page = summary.directory / "report.html"
     write_page(summary, problem, page)
     people().print(headline(summary), style="bold", highlight=False)
-    people().print(comparison(summary, problem.estimator.provenance))
+    people().print(comparison(summary, problem.estimator))
     people().print(f"  report: {page}", highlight=False)
 
 
@@ -134,25 +135,27 @@ def _line(trial: Trial) -> str:
 
 def as_json(summary: Summary) -> dict[str, Any]:
     """A run as programs read it; every figure with its source."""
+    detail = _predicts(summary)
     return {
         "name": summary.study.name,
         "finished": summary.finished,
         "provenance": dict(summary.provenance),
         "rows": [
-            {"name": row.name, "holds": row.holds, "note": row.note, **(_trial_json(row.trial) if row.trial else {})}
+            {"name": row.name, "holds": row.holds, "note": row.note}
+            | (_trial_json(row.trial, detail) if row.trial else {})
             for row in summary.rows
         ],
-        "trials": [_trial_json(trial) for trial in summary.trials],
+        "trials": [_trial_json(trial, detail) for trial in summary.trials],
     }
 
 
-def _trial_json(trial: Trial) -> dict[str, Any]:
-    sources = {"latency": "predicted", "energy": "modelled"}
-    costs = {
-        name: figure(value, sources.get(name, "counted"), spread=trial.costs.get(f"{name}_spread"))
-        for name, value in trial.costs.items()
-        if not name.endswith("_spread")
-    }
+def _predicts(summary: Summary) -> str | None:
+    """What predicted the latencies of a run; None where it began before that was kept."""
+    known = summary.provenance.get("estimator")
+    return None if known is None else estimator_detail(summary.provenance["target"], known, known["calibrated"])
+
+
+def _trial_json(trial: Trial, detail: str | None) -> dict[str, Any]:
     metrics = {name: figure(value, "measured") for name, value in trial.metrics.items()}
     return {
         "trial": trial.number,
@@ -160,9 +163,23 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
         "code": list(trial.code),
         "status": trial.status,
         "why": trial.why,
-        "costs": costs,
+        "costs": _costs_json(trial.costs, detail),
         "metrics": metrics,
         "seconds": trial.seconds,
+    }
+
+
+def _costs_json(costs: Mapping[str, float], detail: str | None) -> dict[str, Any]:
+    sources = {"latency": "predicted", "energy": "modelled"}
+    return {
+        name: figure(
+            value,
+            sources.get(name, "counted"),
+            spread=costs.get(f"{name}_spread"),
+            detail=detail if name == "latency" else None,
+        )
+        for name, value in costs.items()
+        if not name.endswith("_spread")
     }
 
 
@@ -197,7 +214,7 @@ def export(
     default = directory / (f"trial{number:04d}" if format == "torch" else f"trial{number:04d}.{format}")
     written = write(summary, trial, format, out or default)
     if json:
-        costs = {name: figure(value, "predicted") for name, value in written.costs.items()}
+        costs = _costs_json(written.costs, _predicts(summary))
         found: dict[str, Any] = {"path": str(written.path), "trial": number, "costs": costs}
         print_json(found if written.integers is None else found | {"int8": _integers_json(written.integers)})
         return

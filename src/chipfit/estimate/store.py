@@ -43,6 +43,18 @@ _TYPES = ("<f8", "<f4", "<i2")
 
 def save_estimator(path: Path, estimator: Estimator) -> None:
     """Writes an estimator as one file, whole or not at all. Raises `StorageFull` or `InvalidInput`."""
+    content = _content(estimator)
+    version = VERSION if estimator.calibration is None else CALIBRATED
+    head = {"format": FORMAT, "version": version, "layout": _LAYOUT, "digest": _digest(content)}
+    write_whole(path, json.dumps(head | {"content": content}, indent=1).encode())
+
+
+def estimator_digest(estimator: Estimator) -> str:
+    """A hash of all that an estimator predicts from, equal for one that was saved and read back."""
+    return _digest(json.loads(json.dumps(_content(estimator))))
+
+
+def _content(estimator: Estimator) -> dict[str, Any]:
     content = {
         "target": estimator.target.model_dump(mode="json"),
         "precision": estimator.precision_name,
@@ -50,11 +62,9 @@ def save_estimator(path: Path, estimator: Estimator) -> None:
         "provenance": estimator.provenance.as_json(),
         "regression": {name: _packed(values) for name, values in _arrays(estimator.regression).items()},
     }
-    version: int | str = VERSION
     if estimator.calibration is not None:
-        version, content["calibration"] = CALIBRATED, estimator.calibration.as_json()
-    head = {"format": FORMAT, "version": version, "layout": _LAYOUT, "digest": _digest(content)}
-    write_whole(path, json.dumps(head | {"content": content}, indent=1).encode())
+        content["calibration"] = estimator.calibration.as_json()
+    return content
 
 
 def load_estimator(path: Path | Traversable) -> Estimator:
@@ -81,6 +91,26 @@ def load_estimator(path: Path | Traversable) -> Estimator:
         return _estimator(content)
     except (KeyError, TypeError, ValueError, ValidationError, zlib.error, binascii.Error) as error:
         raise InvalidInput(f"{where}: damaged ({type(error).__name__}: {error}); fit it again") from None
+
+
+def estimator_for(
+    target: Target, precision: str | None = None, file: Path | None = None, progress: Any = iter
+) -> Estimator:
+    """The estimator of a file, which must be of this target and precision; without one the target's own by default.
+
+    Raises `InvalidInput` as `load_estimator` does, and where the file is of another target or precision.
+    """
+    if file is None:
+        return default_estimator(target, precision, progress=progress)
+    found = load_estimator(file)
+    if found.target.digest != target.digest:
+        changed = " as it is described now" if found.target.name == target.name else ""
+        raise InvalidInput(
+            f"{file} was fitted for {found.target.name}, not for {target.name}{changed}; fit one for this target"
+        )
+    if precision not in (None, found.precision_name):
+        raise InvalidInput(f"{file} predicts {found.precision_name}, not {precision}; fit one for this precision")
+    return found
 
 
 def default_estimator(target: Target, precision: str | None = None, progress: Any = iter) -> Estimator:

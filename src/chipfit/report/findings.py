@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from chipfit.report.words import amount, change, latency, plural, share, small_share
 
 if TYPE_CHECKING:
-    from chipfit.estimate.estimator import Provenance
+    from chipfit.estimate.estimator import Estimator
+    from chipfit.measure.measurement import Source
     from chipfit.run.journal import Trial
     from chipfit.run.summary import Row, Summary
 
@@ -244,7 +245,7 @@ def _sizes(summary: Summary) -> Mapping[str, int]:
     return data.get("sizes", {})
 
 
-def sources(summary: Summary, estimator: Provenance | None = None) -> list[str]:
+def sources(summary: Summary, estimator: Estimator | None = None) -> list[str]:
     """Where each figure of the comparison is from, one sentence for each kind."""
     study = summary.study
     trained = f"; {trained_on(estimator)}" if estimator is not None else ""
@@ -275,17 +276,28 @@ def _measured_on(summary: Summary) -> str:
     return f"{_where(summary, 'validation')} that the search sees as well"
 
 
-def trained_on(estimator: Provenance) -> str:
+def trained_on(estimator: Estimator) -> str:
     """What an estimator rests on, with its error on networks that it never saw."""
-    source, errors = estimator.source, estimator.network_errors
-    day = f" on {source.date}" if source.date else ""
-    measured = f"{estimator.subgraphs:,} subgraphs {source.kind} with {source.tool} {source.version}{day}; "
+    known, calibration = estimator.provenance, estimator.calibration
+    measured = f"{known.subgraphs:,} subgraphs {_with(known.source)}; "
+    if calibration is not None:
+        return (
+            f"{measured}calibrated on {plural(calibration.networks, 'whole network')} {_with(calibration.source)}; "
+            f"families left out: median {small_share(calibration.median_error)}, "
+            f"worst {small_share(calibration.largest_error)} off"
+        )
+    errors = known.network_errors
     if errors is None:
         return measured + "not checked on whole networks: none was measured"
     return (
         f"{measured}{plural(errors.count, 'whole unseen network')}: median {small_share(errors.median)}, "
         f"worst {small_share(errors.largest)} off"
     )
+
+
+def _with(source: Source) -> str:
+    day = f" on {source.date}" if source.date else ""
+    return f"{source.kind} with {source.tool} {source.version}{day}"
 
 
 def latency_of(trial: Trial) -> str:

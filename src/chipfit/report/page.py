@@ -92,7 +92,7 @@ def page(summary: Summary, problem: Problem) -> str:
         limits=asked(summary),
         columns={name: COST_TITLES[name] for name in ("latency", "parameters", "weights", "peak_memory", "energy")},
         lines=comparison(summary),
-        sources=sources(summary, problem.estimator.provenance),
+        sources=sources(summary, problem.estimator),
         fronts=[front(points, *WIDE), front(points, *NARROW)] if points else [],
         **_networks(summary, problem),
         contributions=contributions(summary),
@@ -229,7 +229,7 @@ def provenance(summary: Summary, problem: Problem) -> list[tuple[str, str]]:
         ("machine", ", ".join(str(value) for value in _machine(machine))),
         ("training", f"{duration(summary.seconds)} on {study.device}, summed over {study.workers} workers"),
         ("chip", f"{problem.estimator.target.name} at {problem.estimator.precision_name}; figures from: {described}"),
-        ("estimator", f"fitted {problem.estimator.provenance.fitted}; {trained_on(problem.estimator.provenance)}"),
+        ("estimator", f"fitted {problem.estimator.provenance.fitted}; {trained_on(problem.estimator)}"),
     ]
     return [(title, text.strip()) for title, text in lines if text.strip()]
 

@@ -23,7 +23,7 @@ from chipfit.report.words import amount, change, count, latency, listed, plain, 
 
 if TYPE_CHECKING:
     from chipfit.estimate.check import Check
-    from chipfit.estimate.estimator import Estimator, LayerCost, Provenance, Unsupported
+    from chipfit.estimate.estimator import Estimator, LayerCost, Unsupported
     from chipfit.graph.graph import Graph
     from chipfit.run.problem import Problem
     from chipfit.run.summary import Summary
@@ -60,7 +60,7 @@ def _remark(lines: Iterable[str], style: str = "dim") -> Text:
     return Text("\n".join(plain(line) for line in lines), style=style)
 
 
-def comparison(summary: Summary, estimator: Provenance | None = None) -> Group:
+def comparison(summary: Summary, estimator: Estimator | None = None) -> Group:
     """Baseline and the best of each variant, what is wrong with a row, and where every figure is from.
 
     `estimator` adds what its predictions rest on. A row that does not hold all limits is marked with ✗.
@@ -86,7 +86,7 @@ def _notes(line: Line) -> list[str]:
     return [f"{_MARKS[line.state]}{line.name}: {'; '.join(line.notes)}"] if line.notes else []
 
 
-def comparison_text(summary: Summary, estimator: Provenance | None = None) -> str:
+def comparison_text(summary: Summary, estimator: Estimator | None = None) -> str:
     """`comparison` as plain text."""
     return text(comparison(summary, estimator))
 
@@ -148,7 +148,7 @@ def parallelism(target: Target, estimator: Estimator) -> Group:
         at_once = str(item.channels) if item.channels > 1 else "no steps"
         table.add_row(item.operator + ("" if item.measured else " †"), item.axis, at_once, share(item.share, 0))
     title = Text(f"{_chip(target, estimator.precision_name)}", style="bold")
-    return Group(title, Text(target.description), Text(), table, _remark([f"from {trained_on(estimator.provenance)}"]))
+    return Group(title, Text(target.description), Text(), table, _remark([f"from {trained_on(estimator)}"]))
 
 
 def estimator(fitted: Estimator) -> Group:
@@ -163,7 +163,7 @@ def estimator(fitted: Estimator) -> Group:
             small_share(errors.largest), f"{errors.spearman:.5f}", share(errors.coverage, 0),
         )  # fmt: skip
     title = Text(f"Estimator of {_chip(fitted.target, fitted.precision_name)}", style="bold")
-    return Group(title, table, _remark([f"trained on {trained_on(fitted.provenance)}"]))
+    return Group(title, table, _remark([f"trained on {trained_on(fitted)}"]))
 
 
 def _chip(target: Target, precision: str) -> str:
@@ -186,7 +186,7 @@ def _totals(model: Graph | Network, estimator: Estimator) -> Table:
     table.add_column(overflow="fold", style="dim")
     found = latency(float(costs.latency_s[0]), float(costs.spread_s[0]))
     for name, value, source in (
-        ("latency", found, f"predicted (estimator: {trained_on(estimator.provenance)})"),
+        ("latency", found, f"predicted (estimator: {trained_on(estimator)})"),
         ("energy", amount("energy", float(costs.energy_j[0])), "predicted (modelled), per image"),
         ("weights", amount("weights", float(costs.weight_bytes[0])), f"counted{compressed}"),
         (

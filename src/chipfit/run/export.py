@@ -18,7 +18,7 @@ from chipfit.nets.load import load
 from chipfit.nets.network import Network, load_weights
 from chipfit.run.integers import Integers, export_integers
 from chipfit.run.journal import Journal, Trial
-from chipfit.run.problem import COLUMNS, ROUNDING, Problem, amount, prepare
+from chipfit.run.problem import COLUMNS, ROUNDING, Problem, amount, reopen
 from chipfit.run.summary import Summary
 
 FORMATS = ("onnx", "tflite", "torch")
@@ -72,7 +72,7 @@ def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
     if format not in FORMATS:
         raise InvalidInput(f"format {format!r}: known are {', '.join(FORMATS)}")
     trial = summary.named(name)
-    problem = prepare(summary.study)
+    problem = reopen(summary)
     written, integers = _written(network_of(problem, summary, trial), problem, format, path)
     costs = _costs(problem, written)
     for cost, limit in problem.limits.items():

@@ -84,7 +84,7 @@ def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> N
     if task is not None:
         data = {"source": task.source, "sizes": task.sizes, "fingerprint": task.fingerprint, "metric": task.metric}
     model = f"{problem.space.digest} {digest(problem.network.weights)}"
-    rests_on = {"data": data, "model": model, "baseline": problem.baseline}
+    rests_on = {"data": data, "model": model, "estimator": problem.predicts, "baseline": problem.baseline}
     before = json.loads(journal.about("provenance") or "null")
     if before is None:
         machine = {"platform": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version()}
@@ -99,7 +99,7 @@ def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> N
         }
         journal.note("provenance", json.dumps(provenance))
         return
-    names = {"data": "the data", "model": "the model", "baseline": "the target or its estimator"}
+    names = {"data": "the data", "model": "the model", "estimator": "the estimator", "baseline": "the target"}
     for key, name in names.items():
-        if before[key] != rests_on[key]:
+        if before.get(key) != rests_on[key]:
             raise JournalMismatch(f"{journal.directory}: {name} changed since the run began; give another --out")

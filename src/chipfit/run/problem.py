@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.errors import InvalidInput, LimitImpossible
+from chipfit.errors import InvalidInput, JournalMismatch, LimitImpossible
 from chipfit.estimate.estimator import Costs, Estimator, SpaceCosts
-from chipfit.estimate.store import default_estimator
+from chipfit.estimate.store import estimator_digest, estimator_for
 from chipfit.graph.canonical import canonical
 from chipfit.graph.graph import Graph
 from chipfit.nets.load import load
@@ -24,6 +25,9 @@ from chipfit.search.exact import Table, minimum
 from chipfit.spaces.edits import open_space
 from chipfit.spaces.preflight import Preflight, preflight, violation
 from chipfit.targets import load_target
+
+if TYPE_CHECKING:
+    from chipfit.run.summary import Summary
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +60,14 @@ class Problem:
         """Every cost (n,) of codes (n, d), by the names that studies use, and "spread" of the latency."""
         found: Costs = self.prepared.at(codes)
         return {name: getattr(found, column) for name, column in COLUMNS.items()}
+
+    @cached_property
+    def predicts(self) -> dict[str, Any]:
+        """What predicts costs, as a journal keeps it: a digest, and where the measurements are from."""
+        source, calibration = self.estimator.provenance.source, self.estimator.calibration
+        whole = None if calibration is None else asdict(calibration.source)
+        fitted = self.estimator.provenance.fitted
+        return {"digest": estimator_digest(self.estimator), "fitted": fitted, **asdict(source), "calibrated": whole}
 
     @cached_property
     def baseline(self) -> dict[str, float]:
@@ -150,13 +162,28 @@ def prepare(study: Study, progress: Callable[..., Any] | None = None) -> Problem
     """Loads the model and the target of a study, opens its decisions and prepares their costs.
 
     `progress` wraps what may take long (fitting an estimator for the first time). Raises `InvalidInput` for what
-    cannot be used.
+    cannot be used, an estimator file of another target among it.
     """
     network = load(study.model, input_shape=study.input_shape, seed=study.seed, classes=study.classes)
     target = load_target(study.target)
     space, members = opened(network.graph, study.space)
-    estimator = default_estimator(target, study.precision, **({"progress": progress} if progress else {}))
+    file = Path(study.estimator) if study.estimator is not None else None
+    estimator = estimator_for(target, study.precision, file, **({"progress": progress} if progress else {}))
     return Problem(study, network, space, members, estimator, estimator.prepare(space))
+
+
+def reopen(summary: Summary, progress: Callable[..., Any] | None = None) -> Problem:
+    """The study of a run made ready again, as `prepare` does.
+
+    Raises `JournalMismatch` where the study's own estimator file is no longer the one that the run was made with.
+    """
+    problem = prepare(summary.study, progress)
+    known = summary.provenance.get("estimator")
+    if summary.study.estimator is not None and known is not None and known != problem.predicts:
+        raise JournalMismatch(
+            f"{summary.study.estimator} is not the estimator that {summary.directory} was made with; put that one back"
+        )
+    return problem
 
 
 def opened(graph: Graph, settings: Mapping[str, Any]) -> tuple[Graph, dict[str, tuple[int, ...]]]:

@@ -169,12 +169,16 @@ class LimitSettings(_Section):
 
 
 class Study(_Section):
-    """One study. `space` gives the options of each edit, `variants` which edits each row of the table may use."""
+    """One study. `space` gives the options of each edit, `variants` which edits each row of the table may use.
+
+    `estimator` is a file that `chipfit fit` or `chipfit calibrate` wrote; without one the target's own predicts.
+    """
 
     name: str = Field(pattern=r"^[\w.\- ]+$")
     model: str
     target: str
     precision: str | None = None
+    estimator: str | None = None
     input_shape: tuple[int, ...] | None = None
     classes: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -288,7 +292,7 @@ def _localise(data: dict[str, Any], directory: Path) -> None:
         found = directory / str(text)
         return str(found.resolve()) if isinstance(text, str) and text and found.exists() else text
 
-    for key in ("model", "target"):
+    for key in ("model", "target", "estimator"):
         if key in data:
             data[key] = local(data[key])
     task = data.get("task")
