@@ -29,6 +29,7 @@ for command in (
     runs.export,
     measuring.profile,
     measuring.fit,
+    measuring.calibrate,
 ):
     app.command()(command)
 

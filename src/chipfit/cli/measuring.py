@@ -1,4 +1,5 @@
-"""Commands that make estimators: profile measures subgraphs on a target, fit learns from the measurements."""
+"""Commands that make estimators: profile measures subgraphs on a target, fit learns from the measurements, calibrate
+brings an estimator to a board of which times of whole networks are known."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from chipfit.cli.options import Json, Precision
+from chipfit.cli.options import EstimatorFile, Json, Precision, Shape, TargetName, input_shape
 from chipfit.cli.output import notices, people, print_json, progress
 
 Out = Annotated[Path | None, typer.Option(help="The table of measurements to write (CSV).")]
@@ -140,4 +141,39 @@ def fit(
         print_json({"path": str(out), "target": chip.name, **estimator.provenance.as_json()})
         return
     people().print(tables.estimator(estimator))
+    people().print(f"  written to {out}", highlight=False)
+
+
+def calibrate(
+    times: Annotated[Path, typer.Argument(help="Times of whole networks: columns model, latency_ms, family (CSV).")],
+    out: Annotated[Path, typer.Option(help="The estimator file to write.")],
+    target: TargetName,
+    estimator: EstimatorFile = None,
+    precision: Precision = None,
+    shape: Shape = None,
+    json: Json = False,
+) -> None:
+    """Brings an estimator to a board on which whole networks were timed; tells its error on families left out."""
+    from dataclasses import asdict
+
+    from chipfit.estimate.calibrate import calibrate as calibrated
+    from chipfit.estimate.network_times import errors_of, network_times
+    from chipfit.estimate.store import estimator_for, save_estimator
+    from chipfit.report import tables
+    from chipfit.targets import load_target
+
+    chip = load_target(target)
+    before = estimator_for(chip, precision, estimator, progress=progress(f"fitting an estimator for {chip.name}"))
+    timed = network_times(times, before, input_shape(shape))
+    for line in timed.remarks:
+        notices().print(f"  {line}", highlight=False, markup=False)
+    found = calibrated(before, timed.models, timed.latency_s, timed.source, timed.families)
+    save_estimator(out, found)
+    uncalibrated = errors_of(before, timed)
+    if json:
+        assert found.calibration is not None
+        shown = {"path": str(out), "target": chip.name, "before": asdict(uncalibrated), "remarks": list(timed.remarks)}
+        print_json({**shown, "calibration": found.calibration.as_json()})
+        return
+    people().print(tables.calibration(found, uncalibrated))
     people().print(f"  written to {out}", highlight=False)

@@ -21,9 +21,10 @@ from chipfit.estimate.estimator import Errors, Estimator
 from chipfit.estimate.fit import errors, shared_error
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.graph import Graph
-from chipfit.graph.subgraphs import cut
 from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.measure.measurement import Source
+from chipfit.estimate.subgraphs import graph_of, subgraphs_of
+from chipfit.nets.network import Network
 
 LEAST_NETWORKS = 5
 STRENGTHS = tuple(10.0**power for power in np.arange(-4, 3.5, 0.5).tolist())
@@ -38,14 +39,14 @@ _KINDS = len(WORKLOAD_KINDS)
 
 def calibrate(
     estimator: Estimator,
-    graphs: Sequence[Graph],
+    models: Sequence[Graph | Network],
     latency_s: Floats,
     source: Source,
     families: Sequence[Hashable] | None = None,
 ) -> Estimator:
     """The estimator as a board has it, of which `latency_s` (n,) of n whole networks are known.
 
-    `graphs` are closed, `source` is what measured them, `families` (n,) say which networks are alike; without, each is
+    `models` are closed, `source` is what measured them, `families` (n,) say which networks are alike; without, each is
     one of its own. `Estimator.calibration` of the result holds the errors on networks whose whole family was left out,
     from which its spread comes too. What `fit` found on subgraphs stays in `provenance`; energy stays as it was.
 
@@ -53,9 +54,9 @@ def calibrate(
     networks that the target cannot run, and an estimator that is calibrated already; `InvalidGraph` for open graphs.
     """
     taken = np.asarray(latency_s, dtype=np.float64)
-    alike = _families(families, len(graphs))
-    _check(estimator, graphs, taken, alike)
-    networks = _Networks.of(estimator, graphs, taken)
+    alike = _families(families, len(models))
+    _check(estimator, [graph_of(model) for model in models], taken, alike)
+    networks = _Networks.of(estimator, models, taken)
     predicted, variance = np.empty(len(taken)), np.empty(len(taken))
     for held in np.unique(alike):
         out = alike == held
@@ -115,11 +116,10 @@ class _Networks:
     taken_s: Floats
 
     @classmethod
-    def of(cls, estimator: Estimator, graphs: Sequence[Graph], taken_s: Floats) -> _Networks:
-        columns, variances = np.zeros((len(graphs), _KINDS + len(EXTRAS))), np.zeros((len(graphs), _KINDS))
-        for number, graph in enumerate(graphs):
-            loads = [part.workload for part in cut(graph, estimator.target.fuses)]
-            rows = Rows.of_workloads([load for load in loads if estimator.target.runs(load.kind)])
+    def of(cls, estimator: Estimator, models: Sequence[Graph | Network], taken_s: Floats) -> _Networks:
+        columns, variances = np.zeros((len(models), _KINDS + len(EXTRAS))), np.zeros((len(models), _KINDS))
+        for number, model in enumerate(models):
+            rows = Rows.of_workloads([part.workload for part in subgraphs_of(model, estimator.target)])
             found = estimator.predict(rows)
             columns[number, :_KINDS] = np.bincount(rows.kinds, found.latency_s, _KINDS)
             columns[number, _KINDS:] = extras(rows).sum(axis=0)

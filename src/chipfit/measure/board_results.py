@@ -95,18 +95,19 @@ def imported(results: Path, folder: Path, target: Target, *, partial: bool = Fal
             problems.append(
                 f"{results}: {some}; run runner.py again, it goes on there, or take what is there: --partial"
             )
-    _stop(problems)
+    stop(problems)
     failed = [time.file for time in times.values() if not time.latency_s]
     if failed:
         remarks.append(f"{results}: {len(failed)} models failed on the board and are left out: {_listed(failed)}")
     good = {name: time for name, time in times.items() if time.latency_s}
     fixed = _fixed(results, plan, good)
-    _stop(_too_short(plan, good, fixed))
-    _stop(_implausible(results, plan, good, target, fixed))
+    stop(_too_short(plan, good, fixed))
+    stop(_implausible(results, plan, good, target, fixed))
     return Imported(_table(plan, good, fixed), tuple(remarks))
 
 
-def _stop(problems: Sequence[str]) -> None:
+def stop(problems: Sequence[str]) -> None:
+    """Raises `InvalidInput` with one line for each problem, if there is one."""
     if problems:
         more = [f"and {len(problems) - SHOWN} more of the kind"] if len(problems) > SHOWN else []
         raise InvalidInput("\n".join([*problems[:SHOWN], *more]))
@@ -117,7 +118,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _lines(path: Path, needed: Sequence[str], remedy: str) -> list[tuple[str, dict[str, str]]]:
+def csv_lines(path: Path, needed: Sequence[str], remedy: str) -> list[tuple[str, dict[str, str]]]:
     """The lines of a CSV file, each with where it is. Raises `InvalidInput` for a file that is none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -137,7 +138,7 @@ def _lines(path: Path, needed: Sequence[str], remedy: str) -> list[tuple[str, di
 
 def _plan(path: Path) -> _Plan:
     plan = _Plan()
-    for where, row in _lines(path, MANIFEST_COLUMNS, "give the folder that --plan wrote"):
+    for where, row in csv_lines(path, MANIFEST_COLUMNS, "give the folder that --plan wrote"):
         load = None if row["kind"] in (CALL, NETWORK) else workload_of(where, row)
         network = int(number(where, "network", row) or 0) if row["network"] else None
         if row["file"]:
@@ -154,7 +155,7 @@ def _times(results: Path, plan: _Plan, target: Target, problems: list[str], seen
 
     Models that have a line at all go into `seen`.
     """
-    lines = _lines(results, ["file"], "give what runner.py wrote, or columns file and latency_us")
+    lines = csv_lines(results, ["file"], "give what runner.py wrote, or columns file and latency_us")
     columns = [name for name in UNITS if lines and name in lines[0][1]]
     if len(columns) != 1:
         raise InvalidInput(f"{results}: needs one column of times, {', '.join(UNITS)}; it has {columns or 'none'}")

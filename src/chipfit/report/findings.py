@@ -283,7 +283,7 @@ def trained_on(estimator: Estimator) -> str:
     if calibration is not None:
         return (
             f"{measured}calibrated on {plural(calibration.networks, 'whole network')} {_with(calibration.source)}; "
-            f"families left out: median {small_share(calibration.median_error)}, "
+            f"left out in turn: median {small_share(calibration.median_error)}, "
             f"worst {small_share(calibration.largest_error)} off"
         )
     errors = known.network_errors

@@ -23,7 +23,7 @@ from chipfit.report.words import amount, change, count, latency, listed, plain, 
 
 if TYPE_CHECKING:
     from chipfit.estimate.check import Check
-    from chipfit.estimate.estimator import Estimator, LayerCost, Unsupported
+    from chipfit.estimate.estimator import Errors, Estimator, LayerCost, Unsupported
     from chipfit.graph.graph import Graph
     from chipfit.run.problem import Problem
     from chipfit.run.summary import Summary
@@ -164,6 +164,21 @@ def estimator(fitted: Estimator) -> Group:
         )  # fmt: skip
     title = Text(f"Estimator of {_chip(fitted.target, fitted.precision_name)}", style="bold")
     return Group(title, table, _remark([f"trained on {trained_on(fitted)}"]))
+
+
+def calibration(fitted: Estimator, before: Errors) -> Group:
+    """How far a calibrated estimator is off on networks whose family was left out, beside the one it was made from."""
+    found = fitted.calibration
+    assert found is not None
+    table = _table("whole networks", "count", "median", "largest", "rank correlation")
+    after = (found.networks, found.median_error, found.largest_error, found.spearman)
+    for name, (number, median, largest, rank) in (
+        ("as it was", (before.count, before.median, before.largest, before.spearman)),
+        (f"calibrated, left out in turn in {found.families} groups", after),
+    ):
+        table.add_row(name, str(number), small_share(median), small_share(largest), f"{rank:.5f}")
+    title = Text(f"Estimator of {_chip(fitted.target, fitted.precision_name)}", style="bold")
+    return Group(title, table, _remark([f"from {trained_on(fitted)}"]))
 
 
 def _chip(target: Target, precision: str) -> str:
