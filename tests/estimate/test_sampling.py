@@ -58,6 +58,8 @@ def test_only_what_the_target_fuses_is_drawn(generator):
     assert not alone["adds"].any()
     assert set(fused["activation"].tolist()) == {0, 1, 2, 3}
     assert set(fused["adds"].tolist()) == {0, 1}
+    clamps = {"conv": frozenset({"clamp"})}
+    assert set(columns_of(sample("conv", 200, generator, clamps), clamps)["activation"].tolist()) == {0, 1}
 
 
 def test_the_same_seed_draws_the_same():

@@ -32,6 +32,7 @@ MAPPINGS = [
     FOLDED,
     CONVOLUTIONS,
     {"conv": frozenset({"add"}), "elementwise": frozenset({"activation"})},
+    {kind: frozenset({"batch_norm", "clamp"}) for kind in WORKLOAD_KINDS},
     EVERYTHING,
 ]
 
@@ -191,6 +192,18 @@ def test_the_costliest_activation_counts(functions: tuple[str, ...], level: int)
     assert found.workload.activation == level
     alone = Graph((X,), (node("a", Activation(functions[-1]), "x"),), ("a",))
     assert cut(alone)[0].workload.activation == activation_level(Activation(functions[-1]))
+
+
+@pytest.mark.parametrize(
+    ("fused", "alone"),
+    [({"clamp"}, {"tanh", "silu"}), ({"activation"}, {"silu"}), ({"composite"}, {"relu", "tanh"})],
+)
+def test_a_target_may_fuse_clamps_without_tables_and_tables_without_steps(fused: set[str], alone: set[str]) -> None:
+    functions = ("relu", "tanh", "silu")
+    pairs = [(conv(f"c.{each}", "x"), node(each, Activation(each), f"c.{each}")) for each in functions]
+    graph = Graph((X,), tuple(itertools.chain(*pairs)), functions)
+    found = cut(graph, {"conv": frozenset(fused)})
+    assert {name for part in found for name in [part.name] if part.workload.kind == "activation"} == alone
 
 
 def test_a_select_decides_what_is_fused() -> None:

@@ -300,20 +300,24 @@ def sample(
 def _specimen(kind: str, point: _Point, fused: frozenset[str]) -> Specimen:
     activation, add, sigma = point.unit(), point.unit(), point.unit()
     op, inputs, constants = _DRAW[kind](point)
-    behind = [each for each in _BEHIND if each != "silu" or "composite" in fused]
+    behind = [each for each, followers in _BEHIND if not followers or followers & fused]
     level = min(int(activation * len(behind)), len(behind) - 1)
     return Specimen(
         op,
         tuple(inputs),
         tuple(place > 0 and constants > 0 for place in range(len(inputs))),
-        behind[level] if "activation" in fused else "",
+        behind[level],
         "add" in fused and add < 0.2,
         float(6 * 8**sigma),
     )
 
 
-_BEHIND = ("", "", "", "relu", "relu6", "relu", "relu6", "hard_swish", "sigmoid", "silu")
-"""What is drawn behind an operator."""
+_CLAMPED, _TABLED = frozenset({"clamp", "activation"}), frozenset({"activation"})
+_BEHIND = (
+    *[("", frozenset[str]())] * 3, *[("relu", _CLAMPED), ("relu6", _CLAMPED)] * 2,
+    ("hard_swish", _TABLED), ("sigmoid", _TABLED), ("silu", frozenset({"composite"})),
+)  # fmt: skip
+"""What is drawn behind an operator, where the target fuses one of these."""
 
 
 def _hypercube(count: int, generator: np.random.Generator) -> NDArray[np.float64]:

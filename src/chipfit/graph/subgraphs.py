@@ -16,6 +16,7 @@ from chipfit.graph.ops import ALIASES, Activation, BatchNorm, Constant, Elementw
 from chipfit.graph.shapes import product
 from chipfit.graph.values import Value, both, either, equal, maximum, negate, never, where
 from chipfit.graph.workload import (
+    CLAMP,
     COMPOSITE,
     WORKLOAD_KINDS,
     Workload,
@@ -25,8 +26,9 @@ from chipfit.graph.workload import (
     workload_kind,
 )
 
-FOLLOWERS = ("batch_norm", "activation", "composite", "add")
-"""What a target may fuse into the operator before it; "composite" are activations of several steps."""
+FOLLOWERS = ("batch_norm", "clamp", "activation", "composite", "add")
+"""What a target may fuse into the operator before it: "clamp" are activations that only limit, "activation" these and
+those of one table, "composite" those of several steps."""
 
 FOLDED: Mapping[str, frozenset[str]] = {
     kind: frozenset({"batch_norm", "activation", "composite"}) for kind in WORKLOAD_KINDS
@@ -158,10 +160,10 @@ class _Cutter:
         offers: list[tuple[_Row, Value]] = []
         for slot, tensor, host in sources:
             row = self.rows.get(host.source)
-            if row is None or follower not in self.fuses.get(row.kind, ()):
+            if row is None or not _fused(follower, self.fuses.get(row.kind, frozenset())):
                 continue
             condition = both(both(present, host.condition), self._sole_reader(tensor, node))
-            if follower not in ("activation", "composite"):
+            if follower not in ("clamp", "activation", "composite"):
                 condition = both(condition, equal(row.adds, 0))
             if follower == "add":
                 others = [edge for other, _, edge in sources if other != slot]
@@ -239,8 +241,13 @@ def _follower(op: Op) -> str | None:
     if isinstance(op, Elementwise):
         return "add" if op.function == "add" else None
     if isinstance(op, Activation):
-        return "composite" if activation_level(op) == COMPOSITE else "activation"
+        level = activation_level(op)
+        return "clamp" if level == CLAMP else "composite" if level == COMPOSITE else "activation"
     return "batch_norm" if isinstance(op, BatchNorm) else None
+
+
+def _fused(follower: str, fused: frozenset[str]) -> bool:
+    return follower in fused or (follower == "clamp" and "activation" in fused)
 
 
 def cut(graph: Graph, fuses: Mapping[str, frozenset[str]] = FOLDED) -> tuple[Subgraph, ...]:

@@ -88,8 +88,11 @@ WORKLOAD_FIELDS = Workload._fields[1:]
 def activation_level(op: Activation) -> int:
     """1 for a clamp, which costs nothing in an accumulator's output stage; 2 for one table; 3 for what many runtimes
     compute in several steps."""
-    return 1 if op.function in CLAMPS else COMPOSITE if op.function in STEPS else 2
+    return CLAMP if op.function in CLAMPS else COMPOSITE if op.function in STEPS else 2
 
+
+CLAMP = 1
+"""Level of activations that only limit."""
 
 COMPOSITE = 3
 """Level of activations that many runtimes compute in several steps."""
