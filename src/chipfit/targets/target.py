@@ -60,9 +60,9 @@ class Depthwise(_Part):
 class Vector(_Part):
     """The unit for everything that is no matrix product."""
 
-    elements_per_cycle: Count
+    elements_per_cycle: Count | Positive
     """8-bit channels of one pixel in one cycle"""
-    table_elements_per_cycle: Count
+    table_elements_per_cycle: Count | Positive
     """8-bit channels of one pixel that are looked up in a function table in one cycle"""
 
 
@@ -172,7 +172,24 @@ class Tiles(_Part):
     accumulator_bytes: Count
     """buffer of the accumulators of one piece, or the step in which the shared buffer is divided for them"""
     least_cycles: Count
-    """cycles that a step of the array takes for however few pixels: weights are decoded meanwhile"""
+    """cycles that a step of the array takes for however few pixels, for each eight channels of the smallest piece:
+    weights are decoded meanwhile"""
+    accumulator_channels: Count = 8
+    """channels for multiples of which accumulators are kept"""
+    input_channels: Count = 8
+    """channels for multiples of which inputs are held"""
+    input_steps: Annotated[tuple[Sizes, ...], Field(strict=False)] = ()
+    """units (height, width, channels) in which inputs are held instead, by how deep they are; a unit of as many pixels
+    as the smallest piece has its shape"""
+    tap_step: Count = 4
+    """taps of a kernel that are worked on side by side"""
+    least_taps: Count | None = None
+    """for how many taps those count at least that are left over; without it, for a whole step"""
+    proportional_channels: Count | None = None
+    """channels of the deepest piece of a depthwise convolution where these pieces take the proportions of the output;
+    without it they are chosen as all others"""
+    cores: Count = 1
+    """arrays that share out the channels of a piece"""
 
 
 class Vela(_Part):
