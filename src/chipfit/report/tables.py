@@ -288,20 +288,37 @@ def _share_of(fraction: float) -> str:
 def targets(found: Sequence[Target]) -> Group:
     """The chips that are known, and where their figures are from."""
     table = _table("target", "peak", "clock", "on chip", "what it is", left=(0, 4))
-    for target in found:
+    for target, following in zip(found, [*found[1:], None], strict=True):
         table.add_row(
             Text(plain(target.name)),
-            f"{target.peak_macs_per_second / 1e9:.3g} GMAC/s",
+            f"{target.peak_macs_per_second / 1e9:.4g} GMAC/s",
             f"{target.clock_hz / 1e6:.0f} MHz",
             amount("peak_memory", target.memory.on_chip_bytes),
-            Text(f"{plain(target.description)}; {', '.join(sorted(target.precisions))}"),
+            Text(plain(target.description) + _precisions(target)),
+            end_section=following is not None and _family(target.name) != _family(following.name),
         )
     table.columns[0].min_width = min(32, max((len(target.name) for target in found), default=0))
     origins: dict[str, list[str]] = {}
     for target in found:
         origins.setdefault(target.source, []).append(target.name)
-    lines = [f"figures of {', '.join(names)}: {_origin(source)}" for source, names in origins.items()]
+    lines = [f"figures of {_together(names, found)}: {_origin(source)}" for source, names in origins.items()]
     return Group(table, _remark(lines))
+
+
+def _precisions(target: Target) -> str:
+    return f"; {', '.join(sorted(target.precisions))}" if len(target.precisions) > 1 else ""
+
+
+def _family(name: str) -> str:
+    """What targets that follow each other have in common: the first two words of the name."""
+    return "-".join(name.split("-")[:2])
+
+
+def _together(names: Sequence[str], found: Sequence[Target]) -> str:
+    """Names, as one pattern where they are just those of a family."""
+    family = _family(names[0])
+    whole = [target.name for target in found if target.name.startswith(family)] == list(names)
+    return f"{family}*" if whole and len(names) > 2 else ", ".join(names)
 
 
 def _origin(source: str) -> str:

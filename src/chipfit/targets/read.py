@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -34,8 +35,8 @@ def variant(target: Target, changes: Mapping[str, Any]) -> Target:
 
 
 def shipped_targets() -> tuple[Target, ...]:
-    """The accelerators that come with chipfit, by name."""
-    return tuple(_validated(_read(file, file.name), file.name) for _, file in sorted(_shipped().items()))
+    """The accelerators that come with chipfit, by name, numbers in names by size."""
+    return tuple(_named(name) for name in sorted(_shipped(), key=_by_size))
 
 
 def load_target(name_or_path: str | Path) -> Target:
@@ -47,39 +48,72 @@ def load_target(name_or_path: str | Path) -> Target:
     shipped = _shipped()
     name = str(name_or_path)
     if name in shipped:
-        return _validated(_read(shipped[name], shipped[name].name), shipped[name].name)
+        return _named(name)
     if name.endswith(".toml"):
-        return _validated(_read(Path(name), name), name)
+        return _validated(_over_base(_read(Path(name), name), name), name)
     raise InvalidInput(
         f"no target {name!r}{near_miss(name, shipped)}: "
         f"it is neither a .toml file nor one of {', '.join(sorted(shipped))}"
     )
 
 
-def _shipped() -> dict[str, Traversable]:
+_SHARED = "memory-"
+"""How files begin that stand for several targets: one for each of the targets that they name as `base`."""
+
+
+@cache
+def _shipped() -> Mapping[str, tuple[Traversable, str | None]]:
+    """For each name the file, and where it stands for several targets the base of this one."""
     root = files("chipfit.targets")
-    found = [file for folder in (root, root / "ethos-u") for file in folder.iterdir()]
-    return {file.name.removesuffix(".toml"): file for file in found if file.name.endswith(".toml")}
+    found = [file for folder in (root, root / "ethos-u") for file in folder.iterdir() if file.name.endswith(".toml")]
+    known: dict[str, tuple[Traversable, str | None]] = {}
+    for file in found:
+        if file.name.startswith(_SHARED):
+            data = _read(file, file.name)
+            known |= {data["name"].format(base=base): (file, base) for base in data["base"]}
+        else:
+            known[file.name.removesuffix(".toml")] = (file, None)
+    return known
+
+
+def _by_size(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _named(name: str) -> Target:
+    return _validated(_data(name), _shipped()[name][0].name)
+
+
+def _data(name: str) -> dict[str, Any]:
+    """What the file of a shipped name says, over what its base says."""
+    file, base = _shipped()[name]
+    data = _read(file, file.name)
+    if base is not None:
+        data |= {"base": base, "name": data["name"].format(base=base)}
+    return _over_base(data, file.name)
 
 
 def _read(file: Traversable, where: str) -> dict[str, Any]:
-    """What a TOML file says, laid over what the target that it names as `base` says."""
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInput(f"{where}: cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError:
         raise InvalidInput(f"{where}: not a text file; a target is a TOML file in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{where}: not a TOML file ({error}); copy a shipped target as a start") from None
+
+
+def _over_base(data: dict[str, Any], where: str) -> dict[str, Any]:
+    """What a file says, laid over what the target that it names as `base` says."""
     base = data.pop("base", None)
     if base is None:
         return data
     shipped = _shipped()
-    if base not in shipped or base == data.get("name"):
+    if not isinstance(base, str) or base not in shipped or base == data.get("name"):
         known = {name: None for name in shipped if name != data.get("name")}
         raise InvalidInput(f"{where}: base = {base!r}{near_miss(str(base), known)}: take one of {', '.join(known)}")
-    return _laid_over(_read(shipped[base], shipped[base].name), data)
+    return _laid_over(_data(base), data)
 
 
 def _laid_over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
