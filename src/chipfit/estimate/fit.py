@@ -22,7 +22,8 @@ from chipfit.estimate.wholes import sums, whole_of
 from chipfit.graph.graph import Graph
 from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.measure.measurement import Part, Run, Source, Tool
-from chipfit.measure.table import Table, Whole
+from chipfit.measure.specimen import Specimen
+from chipfit.measure.table import Table, Whole, joined
 from chipfit.targets.target import Target
 
 SHARES: Mapping[str, float] = {
@@ -65,25 +66,39 @@ def measure_samples(
     generator = np.random.default_rng(seed)
     kinds = [kind for kind in SAMPLED_KINDS if target.runs(kind)]
     total = sum(SHARES[kind] for kind in kinds)
-    parts: list[Part] = []
-    numbers: list[int | None] = []
-    wholes: list[Whole] = []
+    tables: list[Table] = []
     graphs = [*random_networks(min(tool.whole, max(4, budget // 13)), generator), *networks]
     steps: list[str | range] = [*kinds, *(range(at, min(at + 20, len(graphs))) for at in range(0, len(graphs), 20))]
     for step in progress(steps):
         if isinstance(step, str):
             count = max(8, round(budget * SHARES[step] / total))
-            found = tool.subgraphs(sample(step, count, generator, target.fuses, tool.largest))
-            parts += [item for item in found if isinstance(item, Part)]
-            numbers += [None] * (len(parts) - len(numbers))
+            tables.append(measured_subgraphs(tool, sample(step, count, generator, target.fuses, tool.largest)))
         else:
-            for number, run in zip(step, tool.networks([graphs[place] for place in step]), strict=True):
-                if not isinstance(run, Run) or run.elsewhere:
-                    continue
-                parts += run.parts.values()
-                numbers += [number] * len(run.parts)
-                if not run.parts and (whole := whole_of(graphs[number], run, target)):
-                    wholes.append(whole)
+            tables.append(measured_networks(target, tool, [graphs[place] for place in step], step.start))
+    return joined(tables)
+
+
+def measured_subgraphs(tool: Tool, specimens: Sequence[Specimen]) -> Table:
+    """Measurements of subgraphs on their own. What the tool cannot measure is left out."""
+    parts = [part for part in tool.subgraphs(specimens) if isinstance(part, Part)]
+    return Table(
+        tuple(part.workload for part in parts), tuple(part.measurement for part in parts), (None,) * len(parts)
+    )
+
+
+def measured_networks(target: Target, tool: Tool, graphs: Sequence[Graph], first: int = 0) -> Table:
+    """Measurements of whole networks, numbered from `first`: of their subgraphs, or of all together where the tool
+    tells no more. What the tool cannot measure, or not all of, is left out."""
+    parts: list[Part] = []
+    numbers: list[int | None] = []
+    wholes: list[Whole] = []
+    for number, (graph, run) in enumerate(zip(graphs, tool.networks(graphs), strict=True), start=first):
+        if not isinstance(run, Run) or run.elsewhere:
+            continue
+        parts += run.parts.values()
+        numbers += [number] * len(run.parts)
+        if not run.parts and (whole := whole_of(graph, run, target)):
+            wholes.append(whole)
     return Table(
         tuple(part.workload for part in parts), tuple(part.measurement for part in parts), tuple(numbers), tuple(wholes)
     )
