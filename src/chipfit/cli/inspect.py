@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from chipfit.cli.options import EstimatorFile, Json, Precision, Shape, TargetName, absolute, input_shape, overrides
-from chipfit.cli.output import cost_figures, detail_of, figure, people, print_json, progress
+from chipfit.cli.output import cost_figures, detail_of, figure, fitting, people, print_json, progress
 
 
 def targets(
@@ -118,7 +118,7 @@ def _estimator(target: str, precision: str | None, file: Path | None) -> Any:
     from chipfit.targets import load_target
 
     chip = load_target(target)
-    return estimator_for(chip, precision, file, progress=progress(f"fitting an estimator for {chip.name}"))
+    return estimator_for(chip, precision, file, progress=fitting(chip.name))
 
 
 def _version() -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from chipfit.cli.options import EstimatorFile, Json, Precision, Shape, TargetName, input_shape
-from chipfit.cli.output import notices, people, print_json, progress
+from chipfit.cli.output import fitting, notices, people, print_json, progress
 
 Out = Annotated[Path | None, typer.Option(help="The table of measurements to write (CSV).")]
 Plan = Annotated[Path | None, typer.Option(help="A folder of models to time on a board, to write or to read back.")]
@@ -163,7 +163,7 @@ def calibrate(
     from chipfit.targets import load_target
 
     chip = load_target(target)
-    before = estimator_for(chip, precision, estimator, progress=progress(f"fitting an estimator for {chip.name}"))
+    before = estimator_for(chip, precision, estimator, progress=fitting(chip.name))
     timed = network_times(times, before, input_shape(shape))
     for line in timed.remarks:
         notices().print(f"  {line}", highlight=False, markup=False)

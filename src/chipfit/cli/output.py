@@ -60,6 +60,23 @@ def progress(description: str) -> Callable[[Iterable[T]], Iterator[T]]:
     return wrap
 
 
+def fitting(target: str) -> Callable[[Iterable[T]], Iterator[T]]:
+    """What wraps the steps of fitting an estimator that a target came without: says so first, and what else to do."""
+    steps = progress(f"fitting an estimator for {target}")
+    said: list[str] = []
+
+    def wrap(items: Iterable[T]) -> Iterator[T]:
+        if not said:
+            said.append(
+                f"{target} comes without an estimator: measuring and fitting one now, which takes minutes and is kept. "
+                f"With a budget of your own: chipfit profile {target}, chipfit fit, --estimator FILE"
+            )
+            notices().print(said[0], style="dim", soft_wrap=True)
+        return steps(items)
+
+    return wrap
+
+
 def figure(value: float | None, source: str, **more: Any) -> dict[str, Any]:
     """A figure as programs read it: its value, where it comes from, and what else is known about it."""
     return {"value": value, "source": source, **{key: item for key, item in more.items() if item is not None}}
