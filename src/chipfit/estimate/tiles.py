@@ -52,15 +52,16 @@ def tiling(tiles: Tiles, work: Work) -> Tiling:
 class Pieces:
     """What pieces mean for n rows, every field (n,), `features` (n, any).
 
-    `known` says where an operator is worked on in pieces; elsewhere the rest is 0, and `pixel_pieces` 1. `cycles` are
-    those of the array and of what stores its results, one of which waits for the other at the ends; `read_elements`
-    those of the input with every repetition.
+    `known` says where an operator is worked on in pieces; elsewhere the rest is 0, and `pixel_pieces` and `channels`
+    (of a piece) are 1. `cycles` are those of the array and of what stores its results, one of which waits for the other
+    at the ends; `read_elements` those of the input with every repetition.
     """
 
     known: NDArray[np.bool_]
     cycles: Floats
     read_elements: Floats
     pixel_pieces: Floats
+    channels: Floats
     features: Floats
 
     @classmethod
@@ -87,6 +88,7 @@ class Pieces:
             _spread(known, cycles),
             _spread(known, read),
             np.maximum(_spread(known, found.pixel_pieces), 1),
+            np.maximum(_spread(known, found.channels), 1),
             _spread(known, np.log2(1 + features)),
         )
 
@@ -157,15 +159,19 @@ def _tiling(tiles: Tiles, work: Work) -> Tiling:
 
 def _pieces(tiles: Tiles, work: Work, granule: Ints, packed: Bools) -> tuple[Ints, Ints, Ints]:
     """Height, width and channels (n,) of the pieces that the compiler takes."""
-    if tiles.proportional_channels is None:
-        return least_read(tiles, work, granule, _held(tiles, work, packed))
     found = np.empty((3, len(work)), np.int64)
-    for part, depthwise in ((~work.depthwise, False), (work.depthwise, True)):
-        some, grain = work.take(part), granule[part]
-        if depthwise:
-            found[:, part] = in_proportion(tiles, some, grain)
-        else:
-            found[:, part] = least_read(tiles, some, grain, _held(tiles, some, packed[part]))
+    proportional = work.depthwise & (tiles.proportional_channels is not None)
+    # Of one smallest piece at a time, there are fewest others to look at.
+    for grain in np.unique(granule, axis=0):
+        alike = (granule == grain).all(axis=1)
+        for part, shaped in ((alike & ~proportional, False), (alike & proportional, True)):
+            if not part.any():
+                continue
+            some, grains = work.take(part), granule[part]
+            if shaped:
+                found[:, part] = in_proportion(tiles, some, grains)
+            else:
+                found[:, part] = least_read(tiles, some, grains, _held(tiles, some, packed[part]))
     return found[0], found[1], found[2]
 
 
