@@ -91,6 +91,7 @@ def estimate(
             **figures,
             "unsupported": [
                 {"node": item.node, "operator": item.operator, "why": item.why, "remedy": item.remedy}
+                | {"latency_s": figure(None, "unavailable", detail=item.why)}
                 for item in used.unsupported(network.graph)
             ],
             "subgraphs": [_layer(layer) for layer in used.by_layer(network)],

@@ -120,7 +120,7 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
     Raises `TableTooLarge` where a subgraph depends on too many decisions at once.
     """
     subgraphs = subgraphs_of(graph, target)
-    run = [subgraph for subgraph in subgraphs if target.runs(subgraph.workload.kind)]
+    run = target.run_of(subgraphs)
     found = [_Enumeration.of(subgraph) for subgraph in run]
     kinds = np.concatenate([np.zeros(0, np.int64), *(each.kinds for each in found)])
     values = np.concatenate([np.zeros((0, len(WORKLOAD_FIELDS))), *(each.values for each in found)])

@@ -166,6 +166,7 @@ class _Loads:
     is alive at the peak.
     """
 
+    rows: tuple[Workload, ...]
     columns: dict[str, NDArray[Any]]
     counts: NDArray[np.int64]
     nodes: tuple[tuple[tuple[str, str, int], ...], ...]
@@ -260,12 +261,12 @@ def _loads(target: Target, networks: Mapping[str, Graph]) -> _Loads:
     for network, members in enumerate(nodes):
         for _, _, row in members:
             counts[network, row] += 1
-    return _Loads(workload_columns(list(rows)), counts, tuple(nodes), tuple(peaks))
+    return _Loads(tuple(rows), workload_columns(list(rows)), counts, tuple(nodes), tuple(peaks))
 
 
 def _costs(target: Target, loads: _Loads) -> tuple[Floats, ...]:
     """Latency, energy, utilisation and peak bytes of every network (m,) on one design."""
-    can = np.array([target.runs(kind) for kind in loads.columns["kind"].tolist()], dtype=np.bool_)
+    can = np.array([target.runs(load) for load in loads.rows], dtype=np.bool_)
     whole = (loads.counts @ ~can) == 0
     simulation = simulate_columns(target, {name: column[can] for name, column in loads.columns.items()})
     counts = loads.counts[:, can]
@@ -283,7 +284,7 @@ def _missing(variants: Sequence[Target], networks: Mapping[str, Graph], loads: S
     lacking: Counter[tuple[str, str, str, str]] = Counter()
     for design, each in zip(variants, loads, strict=True):
         kinds = each.columns["kind"].tolist()
-        unable = {row for row, kind in enumerate(kinds) if not design.runs(kind)}
+        unable = {row for row, load in enumerate(each.rows) if not design.runs(load)}
         for network, named in zip(networks, each.nodes if unable else (), strict=False):
             lacking.update((network, node, operator, kinds[row]) for node, operator, row in named if row in unable)
     return tuple(Missing(*names, designs) for names, designs in lacking.items())

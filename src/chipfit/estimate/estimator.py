@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from chipfit.errors import InvalidGraph
 from chipfit.estimate.accumulate import Costs, CostTables, along, counted, network_spread, tabulate
 from chipfit.estimate.calibration import Calibration
+from chipfit.estimate.gaps import Unsupported, gaps
 from chipfit.estimate.regress import BOUNDS, Prediction, Regression
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.estimate.subgraphs import graph_of, subgraphs_of
 from chipfit.graph.graph import Graph
 from chipfit.graph.memory import Peak, peak
-from chipfit.graph.ops import Opaque
-from chipfit.graph.shapes import product
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.totals import count_parameters
 from chipfit.graph.values import Shape, TableTooLarge
@@ -92,16 +91,6 @@ class LayerCost:
     in_range: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Unsupported:
-    """A node that the target cannot run: the estimator's latency and energy are without it."""
-
-    node: str
-    operator: str
-    why: str
-    remedy: str
-
-
 @dataclass(frozen=True, eq=False)
 class Estimator:
     """Predicts what networks cost on one target at one precision. Build it with `fit` or `load_estimator`.
@@ -160,15 +149,10 @@ class Estimator:
 
     def unsupported(self, graph: Graph) -> tuple[Unsupported, ...]:
         """Nodes that the target cannot run, under some code at least. Latency and energy are without them."""
-        found = cut(graph, self.target.fuses)
-        return tuple(
-            _unsupported(graph, subgraph, self.target)
-            for subgraph in found
-            if not self.target.runs(subgraph.workload.kind)
-        )
+        return tuple(gaps(graph, cut(graph, self.target.fuses), self.target))
 
     def _run(self, subgraphs: Sequence[Subgraph]) -> list[Subgraph]:
-        return [subgraph for subgraph in subgraphs if self.target.runs(subgraph.workload.kind)]
+        return self.target.run_of(subgraphs)
 
     def _tabulate(self, graph: Graph) -> CostTables:
         return tabulate(graph, self.target, self.precision, self.predict, self.systematic)
@@ -255,14 +239,3 @@ def _need_closed(graph: Graph) -> None:
         raise InvalidGraph(
             f"the graph has {len(graph.decisions)} open decisions: give codes, or close it with graph.close(code)"
         )
-
-
-def _unsupported(graph: Graph, subgraph: Subgraph, target: Target) -> Unsupported:
-    op, kind = graph.by_key[subgraph.name].op, subgraph.workload.kind
-    if isinstance(op, Opaque):
-        why, remedy = "chipfit does not know this operator", "replace it, or add the time that the host takes for it"
-        return Unsupported(subgraph.name, op.operator, why, remedy)
-    elements = product(graph.shapes[subgraph.name])
-    why = f"{target.name} cannot run {kind} workloads"
-    moved = f" ({elements} elements)" if isinstance(elements, int) else ""
-    return Unsupported(subgraph.name, type(op).__name__, why, f"replace it, or run it on the host{moved}")

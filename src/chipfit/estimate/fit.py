@@ -19,6 +19,7 @@ from chipfit.estimate.regress import Prediction, regress
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.estimate.sampling import SAMPLED_KINDS, sample
 from chipfit.estimate.wholes import sums, whole_of
+from chipfit.graph.functions import function_name
 from chipfit.graph.graph import Graph
 from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.measure.measurement import Part, Run, Source, Tool
@@ -64,7 +65,7 @@ def measure_samples(
     if budget < LEAST_BUDGET:
         raise InvalidInput(f"budget {budget}: an estimator needs at least {LEAST_BUDGET} measured subgraphs")
     generator = np.random.default_rng(seed)
-    kinds = [kind for kind in SAMPLED_KINDS if target.runs(kind)]
+    kinds = [kind for kind in SAMPLED_KINDS if target.runs_some(kind)]
     total = sum(SHARES[kind] for kind in kinds)
     tables: list[Table] = []
     graphs = [*random_networks(min(tool.whole, max(4, budget // 13)), generator), *networks]
@@ -72,7 +73,9 @@ def measure_samples(
     for step in progress(steps):
         if isinstance(step, str):
             count = max(8, round(budget * SHARES[step] / total))
-            tables.append(measured_subgraphs(tool, sample(step, count, generator, target.fuses, tool.largest)))
+            drawn = sample(step, count, generator, target.fuses, tool.largest)
+            run = [item for item in drawn if target.runs(item.workload(target.fuses))]
+            tables.append(measured_subgraphs(tool, run))
         else:
             tables.append(measured_networks(target, tool, [graphs[place] for place in step], step.start))
     return joined(tables)
@@ -206,7 +209,7 @@ def _checked(target: Target, table: Table) -> Source:
     alone = sum(number is None for number in table.networks)
     if alone < LEAST_BUDGET:
         raise InvalidInput(f"{alone} measured subgraphs are too few: an estimator needs at least {LEAST_BUDGET}")
-    if odd := sorted({load.kind for load in table.workloads if not target.runs(load.kind)}):
+    if odd := sorted({function_name(load.kind, load.function) for load in table.workloads if not target.runs(load)}):
         raise InvalidInput(f"measurements of {odd[0]!r} workloads, which {target.name} cannot run: leave them out")
     sources = [found.source for found in (*table.measurements, *(whole.measurement for whole in table.wholes))]
     if len(tools := {(source.tool, source.version) for source in sources}) != 1:

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import json
 import zlib
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -103,14 +103,14 @@ def estimator_for(
     if file is None:
         return default_estimator(target, precision, progress=progress)
     found = load_estimator(file)
-    if found.target.digest != target.digest:
+    if found.target.digest != target.digest or not _covers(found, target):
         changed = " as it is described now" if found.target.name == target.name else ""
         raise InvalidInput(
             f"{file} was fitted for {found.target.name}, not for {target.name}{changed}; fit one for this target"
         )
     if precision not in (None, found.precision_name):
         raise InvalidInput(f"{file} predicts {found.precision_name}, not {precision}; fit one for this precision")
-    return found
+    return replace(found, target=target)
 
 
 def default_estimator(target: Target, precision: str | None = None, progress: Any = iter) -> Estimator:
@@ -126,7 +126,7 @@ def default_estimator(target: Target, precision: str | None = None, progress: An
     target.precision(name)
     shipped = files("chipfit.estimate") / "data" / shipped_name(target, name)
     if shipped.is_file() and _fits(found := load_estimator(shipped), target, name):
-        return found
+        return replace(found, target=target)
     cached = cache_directory() / f"estimator-{target.name}-{name}-{target.digest[:12]}-{__version__}-{VERSION}.json"
     if cached.is_file():
         try:
@@ -134,7 +134,7 @@ def default_estimator(target: Target, precision: str | None = None, progress: An
         except InvalidInput:
             found = None
         if found is not None and _fits(found, target, name):
-            return found
+            return replace(found, target=target)
     found = fit(target, tool_for(target, name), precision=name, progress=progress)
     save_estimator(cached, found)
     return found
@@ -147,8 +147,14 @@ def shipped_name(target: Target, precision: str) -> str:
 
 def _fits(estimator: Estimator, target: Target, precision: str) -> bool:
     same = estimator.target.digest == target.digest and estimator.precision_name == precision
+    same = same and _covers(estimator, target)
     # A simulation is as old as the simulator; what a tool measured stays as it is, and says which version it was.
     return same and (target.tool is not None or estimator.provenance.source.version == __version__)
+
+
+def _covers(estimator: Estimator, target: Target) -> bool:
+    """Whether an estimator was fitted to all that a target runs: it may know more."""
+    return estimator.target.unsupported <= target.unsupported
 
 
 def _arrays(regression: Regression) -> dict[str, NDArray[Any]]:

@@ -19,7 +19,7 @@ from chipfit.targets.target import Target
 def whole_of(model: Graph | Network, run: Run, target: Target) -> Whole | None:
     """A network that was measured as one; None where the target leaves a part of it to another processor."""
     loads = [part.workload for part in subgraphs_of(model, target)]
-    if not loads or not all(target.runs(load.kind) for load in loads):
+    if not loads or not all(target.runs(load) for load in loads):
         return None
     return Whole(run.measurement, tuple(loads))
 

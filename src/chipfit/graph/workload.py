@@ -111,10 +111,13 @@ def function_number(op: Op) -> int:
         case Activation():
             return ACTIVATIONS.index(op.function)
         case Resize():
-            return int(op.mode == "bilinear")
+            return RESIZES.index(f"{op.mode}_aligned" if op.align_corners and op.mode == "bilinear" else op.mode)
         case _:
             return _PLACE.get(type(op), 0)
 
+
+RESIZES = ("nearest", "bilinear", "bilinear_aligned")
+"""Functions of a resize: bilinear ones differ by whether corners of input and output lie on each other."""
 
 _PLACE: Mapping[type[Op], int] = {BatchNorm: 0, LayerNorm: 1, Concat: 0, Slice: 1, Pad: 2, Transpose: 3}
 

@@ -67,7 +67,7 @@ class Planner:
             network = item if isinstance(item, Network) else drawn(item, 40.0, self.models)
             loads = [part.workload for part in cut(network.graph, self.target.fuses)]
             number = self.models
-            if not all(self.target.runs(load.kind) for load in loads):
+            if not all(self.target.runs(load) for load in loads):
                 self.left_out.append(f"network {number}: {self.target.name} cannot run all of it")
             elif self._write(network, f"network{number:05d}", number, NETWORK, None):
                 self._rows += [["", "", "", number, load.kind, *sizes(load)] for load in loads]

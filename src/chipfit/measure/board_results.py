@@ -239,7 +239,7 @@ def _too_short(plan: _Plan, times: Mapping[str, _Time], fixed: Fixed) -> list[st
 def _implausible(results: Path, plan: _Plan, times: Mapping[str, _Time], target: Target, fixed: Fixed) -> list[str]:
     """Times that the board's description rules out, in the wrong unit, or unlike those of their neighbours."""
     own = [(time, load) for name, time in times.items() if (load := plan.files[name].workload) is not None]
-    own = [(time, load) for time, load in own if target.runs(load.kind)]
+    own = [(time, load) for time, load in own if target.runs(load)]
     if not own:
         return [f"{results}: none of the subgraphs ran; nothing can be learnt"]
     columns = workload_columns([load for _, load in own])

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from chipfit import __version__
 from chipfit.errors import InvalidInput
+from chipfit.graph.functions import function_name
 from chipfit.graph.graph import Graph
 from chipfit.graph.subgraphs import cut
 from chipfit.graph.values import Choice
@@ -127,7 +128,7 @@ class Simulated:
 
     def _network(self, graph: Graph) -> Run | Failure:
         subgraphs = cut(graph, self.target.fuses)
-        run = [part for part in subgraphs if self.target.runs(part.workload.kind)]
+        run = self.target.run_of(subgraphs)
         if not run:
             return Failure(f"{self.target.name} runs nothing of it")
         found = self.measure([part.workload for part in run])
@@ -158,10 +159,10 @@ def workload_columns(workloads: Sequence[Workload]) -> dict[str, NDArray[Any]]:
 def simulate_columns(target: Target, columns: Columns, precision: str | None = None) -> Simulation:
     """Costs of n workloads given as columns, without a loop over them.
 
-    Raises `InvalidInput` for a kind that the target cannot run (opaque ones: no target can), and for an unknown
-    precision.
+    Raises `InvalidInput` for a kind or function that the target cannot run (opaque ones: no target can), and for an
+    unknown precision.
     """
-    _runs(target, columns["kind"])
+    _runs(target, columns)
     numbers = target.precision(precision)
     compute = _compute_cycles(target, numbers, columns)
     in_bytes, out_bytes = (_bytes(columns[name], numbers.activation_bits) for name in ("in_elements", "out_elements"))
@@ -194,11 +195,12 @@ def simulate_columns(target: Target, columns: Columns, precision: str | None = N
     )
 
 
-def _runs(target: Target, kinds: NDArray[np.str_]) -> None:
-    for kind in np.unique(kinds).tolist():
-        if kind in target.unsupported or kind == "opaque":
+def _runs(target: Target, columns: Columns) -> None:
+    for kind, function in sorted(set(zip(columns["kind"].tolist(), columns["function"].tolist(), strict=True))):
+        name = function_name(kind, function)
+        if not target.runs_some(kind) or name in target.unsupported:
             raise InvalidInput(
-                f"target {target.name} cannot run {kind!r} workloads: leave them out and report them as unsupported"
+                f"target {target.name} cannot run {name!r} workloads: leave them out and report them as unsupported"
             )
 
 

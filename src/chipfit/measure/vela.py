@@ -34,6 +34,9 @@ NO_LIMIT = 1 << 32
 LEAST_CYCLES = 64
 """What an operator counts that costs nothing, as tensors that are put side by side in place."""
 
+HOST = "Passthrough"
+"""What the compiler calls an operator that it leaves to the host's processor."""
+
 LONGEST_S = 300.0
 """Seconds after which a compilation is given up."""
 
@@ -161,9 +164,11 @@ def settings(tool: Vela) -> tuple[str, str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One operator of a compiled file: the name of the tensor that it gives, and its cycles by resource."""
+    """One operator of a compiled file: the name of the tensor that it gives, whether the accelerator runs it, and its
+    cycles by resource."""
 
     tensor: str
+    here: bool
     cycles: int
     compute: int
     on_chip: int
@@ -172,13 +177,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the compiler says of a file; `elsewhere` counts operators that it leaves to the host's processor."""
+    """What the compiler says of a file."""
 
     rows: tuple[Row, ...]
     cycles: int
     memory_bytes: Mapping[str, int]
     encoded_weight_bytes: int
-    elsewhere: int
 
 
 def compiled(tool: Vela, model: bytes, operations: Sequence[str]) -> Report:
@@ -200,6 +204,7 @@ def compiled(tool: Vela, model: bytes, operations: Sequence[str]) -> Report:
         rows.append(
             Row(
                 tensor,
+                row["operator"] != HOST,
                 int(row["op_cycles"]),
                 int(row["npu_cycles"]),
                 reads.get("Sram_ac", 0),
@@ -208,7 +213,7 @@ def compiled(tool: Vela, model: bytes, operations: Sequence[str]) -> Report:
         )
     report = result.perf_report
     memory = {str(name): int(part.peakUsage) for name, part in report.memories.items()}
-    return Report(tuple(rows), int(report.totalCycles), memory, int(report.encodedWeights), int(report.cpuOps))
+    return Report(tuple(rows), int(report.totalCycles), memory, int(report.encodedWeights))
 
 
 def _rows(table: Any) -> Iterator[dict[str, str]]:
@@ -270,8 +275,11 @@ def _run(target: Target, source: Source, network: Network, operations: Sequence[
         following = owner.get(name, following)
         place[name] = following
     cycles = {part.name: np.zeros(4, np.int64) for part in subgraphs}
+    elsewhere: dict[str, None] = {}
     for row in report.rows:
         if (name := place.get(row.tensor, "")) in cycles:
+            if not row.here:
+                elsewhere[name] = None
             cycles[name] += (row.cycles, row.compute, row.on_chip, row.off_chip)
     clock = target.clock_hz
     parts = {
@@ -290,9 +298,8 @@ def _run(target: Target, source: Source, network: Network, operations: Sequence[
         for total, compute, on_chip, off_chip in [cycles[part.name]]
     }
     whole = Measurement(report.cycles / clock, source, report.cycles, peak_bytes=report.memory_bytes.get("Sram"))
-    # Where some operators are left to the host's processor, they are those that take no cycles.
-    missing = tuple(name for name, (total, *_) in cycles.items() if report.elsewhere and total == 0)
-    return Run(whole, parts, dict(report.memory_bytes) | {"encoded weights": report.encoded_weight_bytes}, missing)
+    memory = dict(report.memory_bytes) | {"encoded weights": report.encoded_weight_bytes}
+    return Run(whole, parts, memory, tuple(elsewhere))
 
 
 def _share(network: Network, name: str) -> float:

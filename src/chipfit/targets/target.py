@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
 from chipfit.errors import InvalidInput
-from chipfit.graph.subgraphs import FOLLOWERS
-from chipfit.graph.workload import WORKLOAD_KINDS
+from chipfit.graph.functions import FUNCTION_NAMES, function_name
+from chipfit.graph.subgraphs import FOLLOWERS, Subgraph
+from chipfit.graph.values import Value, both, never
+from chipfit.graph.workload import WORKLOAD_KINDS, Workload
+from chipfit.targets.shapes import Shapes
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -269,7 +272,9 @@ class Target(_Part):
     fuses: dict[str, Names]
     """per workload kind, what runs together with it"""
     unsupported: Names
-    """workload kinds that it cannot run"""
+    """workload kinds, or single functions such as "activation.sqrt", that it cannot run"""
+    shapes: Shapes = Shapes()
+    """table of the shapes that it runs of operators that it does not run in all"""
     tiles: Tiles | None = None
     """table of the pieces that outputs are worked on in"""
     layout: Layout = Layout()
@@ -293,15 +298,26 @@ class Target(_Part):
             for follower in sorted(followers):
                 _known(follower, FOLLOWERS, f"fuses.{kind}")
         for kind in sorted(self.unsupported):
-            _known(kind, WORKLOAD_KINDS, "unsupported")
+            _known(kind, (*WORKLOAD_KINDS, *FUNCTION_NAMES), "unsupported")
         return self
 
     def __hash__(self) -> int:
         return hash(self.digest)
 
-    def runs(self, kind: str) -> bool:
-        """Whether it runs a workload kind; nothing runs what chipfit does not know."""
+    def runs_some(self, kind: str) -> bool:
+        """Whether it runs anything of a workload kind; nothing runs what chipfit does not know."""
         return kind != "opaque" and kind not in self.unsupported
+
+    def runs(self, load: Workload) -> Value:
+        """Under which codes it runs a workload: a bool, or a table of them."""
+        if not self.runs_some(load.kind) or function_name(load.kind, load.function) in self.unsupported:
+            return False
+        return self.shapes.holds(load)
+
+    def run_of(self, subgraphs: Iterable[Subgraph]) -> list[Subgraph]:
+        """The subgraphs that it runs, each present only under the codes under which it does."""
+        found = [part._replace(presence=both(part.presence, self.runs(part.workload))) for part in subgraphs]
+        return [part for part in found if not never(part.presence)]
 
     @property
     def peak_macs_per_second(self) -> float:
@@ -315,8 +331,11 @@ class Target(_Part):
 
     @cached_property
     def digest(self) -> str:
-        """A hash, equal on every machine for targets that cost the same: texts for people do not count."""
-        figures = self.model_dump(mode="json", exclude={"description", "source"})
+        """A hash, equal on every machine for targets on which the same workload costs the same.
+
+        Texts for people do not count, nor which workloads it cannot run: of those nothing is predicted.
+        """
+        figures = self.model_dump(mode="json", exclude={"description", "source", "unsupported", "shapes"})
         return hashlib.sha256(json.dumps(figures, sort_keys=True).encode()).hexdigest()
 
     def precision(self, name: str | None = None) -> Precision:
