@@ -196,5 +196,5 @@ def _cycles(tiles: Tiles, work: Work, granule: Ints, packed: Bools, piece: tuple
     per_pixel = np.where(work.depthwise | packed, 4, tiles.deep_channels // 8)
     least = tiles.least_cycles * granule[:, 2] // 8
     cycles = np.maximum(least, per_pixel * pixels) * steps * ceil(channels, granule[:, 2])
-    pooled = 4 * np.maximum(4, work.taps) * pixels * ceil(channels, granule[:, 2])
+    pooled = tiles.pool_cycles * np.maximum(4, work.taps) * pixels * ceil(channels, granule[:, 2])
     return np.where(work.pool, pooled, cycles) / tiles.cores

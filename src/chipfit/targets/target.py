@@ -193,6 +193,8 @@ class Tiles(_Part):
     without it they are chosen as all others"""
     cores: Count = 1
     """arrays that share out the channels of a piece"""
+    pool_cycles: Count = 4
+    """cycles that a step of the array takes for a tap of a pool, of which at least four count"""
 
 
 class Vela(_Part):
