@@ -73,7 +73,7 @@ def estimate(
             people().print(tables.checked(checking.check(used, network)))
         return
     figures = cost_figures(used.costs(network), 0, used)
-    figures["peak_activation_bytes"]["tensors"] = [name for name, _ in used.peak(network).tensors]
+    figures["peak_activation_bytes"]["tensors"] = [name for name, _ in used.peak(network).held]
     if check:
         found = checking.check(used, network)
         detail = f"{found.measured.source.tool} {found.measured.source.version}"

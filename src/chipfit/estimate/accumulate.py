@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chipfit.estimate.buffers import Pace, paces
+from chipfit.estimate.peaks import has_buffers, moments
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
+from chipfit.estimate.stored import stored_bytes
 from chipfit.estimate.subgraphs import subgraphs_of
 from chipfit.graph.graph import Graph
-from chipfit.graph.memory import liveness
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.tables import TableMax, TableSum
 from chipfit.graph.totals import parameters
-from chipfit.graph.values import Choice, TableTooLarge, Value, ceil_div, table, where
+from chipfit.graph.values import Choice, TableTooLarge, Value, table, where
 from chipfit.graph.workload import WORKLOAD_FIELDS
 from chipfit.targets.target import Precision, Target
 
@@ -40,8 +42,9 @@ class Costs:
 
     `latency_s` and `energy_j` are predicted, without what the target cannot run (`Estimator.unsupported`); `spread_s`
     is one standard deviation of the latency. The rest is counted: `weight_bytes` weights and biases as the chip stores
-    them, with batch normalisation folded, `peak_bytes` activations by liveness, `parameters` as `graph.totals` counts
-    them. `in_range` is False where a subgraph lies outside what the estimator was trained on.
+    them, with batch normalisation folded, `peak_bytes` activations by liveness with the weights that lie beside them,
+    `parameters` as `graph.totals` counts them. `in_range` is False where a subgraph lies outside what the estimator was
+    trained on.
     """
 
     latency_s: Floats
@@ -135,12 +138,16 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
         own = columns[start : start + len(each.values)]
         start += len(own)
         terms.append(tuple(where(subgraph.presence, each.value(column), 0) for column in own.T))
+    pace_of: dict[str, Pace] = {}
+    if has_buffers(target):
+        for subgraph, each, own in zip(run, found, _split(paces(target, rows)[place], found), strict=True):
+            pace_of[subgraph.name] = Pace(*(each.value(column) for column in own.T))
     return CostTables(
         TableSum.of([(term[0],) for term in terms], graph.decisions),
         TableSum.of([term[1:] for term in terms], graph.decisions, 3),
-        TableSum.of([counted(precision, subgraph) for subgraph in subgraphs], graph.decisions, 2),
+        TableSum.of([counted(target, precision, subgraph) for subgraph in subgraphs], graph.decisions, 2),
         parameters(graph),
-        TableMax.of(_peaks(graph, subgraphs, target, precision), graph.decisions),
+        TableMax.of(_peaks(graph, subgraphs, target, precision, pace_of), graph.decisions),
         systematic,
     )
 
@@ -163,20 +170,22 @@ def along(
     return joined(parts)
 
 
-def counted(precision: Precision, subgraph: Subgraph) -> tuple[Value, Value]:
+def counted(target: Target, precision: Precision, subgraph: Subgraph) -> tuple[Value, Value]:
     """Weight bytes and MACs of a subgraph, zero where it is absent."""
-    load = subgraph.workload
-    plain = load.parameters * precision.weight_bits
-    bits = plain if load.stored_share == 1 else ceil_div(plain * load.stored_share, 1)
-    stored = ceil_div(bits, 8) + ceil_div(load.biases * precision.bias_bits, 8)
-    return where(subgraph.presence, stored, 0), where(subgraph.presence, load.macs, 0)
+    stored = stored_bytes(target, precision, subgraph.workload)
+    return where(subgraph.presence, stored, 0), where(subgraph.presence, subgraph.workload.macs, 0)
 
 
-def _peaks(graph: Graph, subgraphs: Sequence[Subgraph], target: Target, precision: Precision) -> list[list[Value]]:
-    bits = precision.activation_bits
-    steps = liveness(graph, subgraphs, target.layout.channel_block)
-    beside = [counted(precision, part)[0] for part in subgraphs] if target.layout.weights_on_chip else []
-    return [[*(ceil_div(live.elements * bits, 8) for live in step.alive), *beside] for step in steps]
+def _split(columns: Floats, found: Sequence[_Enumeration]) -> list[Floats]:
+    """Rows of all enumerations (m, any), shared out among them."""
+    return np.split(columns, np.cumsum([len(each.values) for each in found])[:-1])
+
+
+def _peaks(
+    graph: Graph, subgraphs: Sequence[Subgraph], target: Target, precision: Precision, pace_of: Mapping[str, Pace]
+) -> list[list[Value]]:
+    found = moments(graph, subgraphs, target, precision, pace_of)
+    return [[held.size for held in moment.held] for moment in found]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

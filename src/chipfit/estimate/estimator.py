@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from chipfit.errors import InvalidGraph
 from chipfit.estimate.accumulate import Costs, CostTables, along, counted, network_spread, tabulate
+from chipfit.estimate.buffers import Pace, paces
 from chipfit.estimate.calibration import Calibration
 from chipfit.estimate.gaps import Unsupported, gaps
+from chipfit.estimate.peaks import Peak, has_buffers, highest, moments
 from chipfit.estimate.regress import BOUNDS, Prediction, Regression
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.estimate.subgraphs import graph_of, subgraphs_of
 from chipfit.graph.graph import Graph
-from chipfit.graph.memory import Peak, peak
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.totals import count_parameters
 from chipfit.graph.values import Shape, TableTooLarge
@@ -158,39 +159,43 @@ class Estimator:
         return tabulate(graph, self.target, self.precision, self.predict, self.systematic)
 
     def peak(self, model: Graph | Network) -> Peak:
-        """The step of a closed graph that needs most memory, as the target lays tensors."""
-        return peak(graph_of(model), subgraphs_of(model, self.target), self.target.layout.channel_block)
+        """The moment of a closed graph that needs most memory, in bytes, as the target lays tensors and weights."""
+        subgraphs = subgraphs_of(model, self.target)
+        return self._peak(graph_of(model), subgraphs, self._rows(subgraphs))
+
+    def _rows(self, subgraphs: Sequence[Subgraph]) -> Rows:
+        return Rows.of_workloads([subgraph.workload for subgraph in self._run(subgraphs)])
 
     def _closed(self, model: Graph | Network) -> Costs:
         graph = graph_of(model)
         _need_closed(graph)
         subgraphs = subgraphs_of(model, self.target)
-        rows = Rows.of_workloads([subgraph.workload for subgraph in self._run(subgraphs)])
+        rows = self._rows(subgraphs)
         predicted = self.predict(rows)
-        stored = np.array([counted(self.precision, subgraph) for subgraph in subgraphs], dtype=np.int64).reshape(-1, 2)
-        weight_bytes, macs = stored.sum(axis=0)
+        stored = [counted(self.target, self.precision, subgraph) for subgraph in subgraphs]
+        weight_bytes, macs = np.array(stored, dtype=np.int64).reshape(-1, 2).sum(axis=0)
         latency_s, variance = predicted.latency_s.sum(), (predicted.spread_s**2).sum()
         return Costs(
             np.array([latency_s]),
             network_spread(np.array([latency_s]), np.array([variance]), self.systematic),
             np.array([predicted.energy_j.sum()]),
             np.array([weight_bytes]),
-            np.array([self._peak_bytes(graph, subgraphs, int(weight_bytes))]),
+            np.array([self._peak(graph, subgraphs, rows).size]),
             np.array([macs]),
             np.array([count_parameters(graph)]),
             np.array([predicted.in_range.all()]),
         )
 
-    def _peak_bytes(self, graph: Graph, subgraphs: Sequence[Subgraph], weight_bytes: int) -> int:
-        bits, layout = self.precision.activation_bits, self.target.layout
-        beside = weight_bytes if layout.weights_on_chip else 0
-        return beside + sum(
-            -(-elements * bits // 8) for _, elements in peak(graph, subgraphs, layout.channel_block).tensors
-        )
+    def _peak(self, graph: Graph, subgraphs: Sequence[Subgraph], rows: Rows) -> Peak:
+        pace_of: dict[str, Pace] = {}
+        if has_buffers(self.target):
+            for part, pace in zip(self._run(subgraphs), paces(self.target, rows).tolist(), strict=True):
+                pace_of[part.name] = Pace(*pace)
+        return highest(moments(graph, subgraphs, self.target, self.precision, pace_of))
 
     def _layer(self, graph: Graph, subgraph: Subgraph, rows: Prediction, index: int, total: float) -> LayerCost:
         latency_s, load = float(rows.latency_s[index]), subgraph.workload
-        weight_bytes, macs = counted(self.precision, subgraph)
+        weight_bytes, macs = counted(self.target, self.precision, subgraph)
         return LayerCost(
             name=subgraph.name,
             kind=load.kind,

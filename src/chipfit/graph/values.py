@@ -209,6 +209,26 @@ def ceil_div(a: Value, b: Value) -> Value:
     return -(-a // b)
 
 
+def apply(
+    function: Callable[..., tuple[NDArray[Any], ...]], rows: Sequence[tuple[Value, ...]]
+) -> list[tuple[Value, ...]]:
+    """What a function of arrays gives for every row of values, each over all decisions that the row depends on.
+
+    `function` takes as many arrays as a row has values, all of one shape, and gives arrays of that shape. Rows of plain
+    numbers are given to it together.
+    """
+    found: list[tuple[Value, ...]] = [()] * len(rows)
+    plain = [place for place, row in enumerate(rows) if not any(isinstance(value, Choice) for value in row)]
+    if plain:
+        columns = function(*np.array([rows[place] for place in plain], dtype=np.float64).T)
+        for place, result in zip(plain, zip(*(column.tolist() for column in columns), strict=True), strict=True):
+            found[place] = result
+    for place in sorted(set(range(len(rows))) - set(plain)):
+        names, arrays = _align(rows[place])
+        found[place] = tuple([table(names, result) for result in function(*np.broadcast_arrays(*arrays))])
+    return found
+
+
 def floor(value: Value) -> Value:
     """The value rounded down, as integers."""
     if isinstance(value, Choice):

@@ -191,7 +191,7 @@ def _chip(target: Target, precision: str) -> str:
 
 def _totals(model: Graph | Network, estimator: Estimator) -> Table:
     costs = estimator.costs(model)
-    tensors = [plain(name) for name, _ in estimator.peak(model).tensors]
+    tensors = [plain(name) for name, _ in estimator.peak(model).held]
     layout = estimator.target.layout
     own = isinstance(model, Network)
     compressed = "" if layout.stored_share == 1 else f", compressed ({'these' if own else 'normal'} weights)"

@@ -140,9 +140,20 @@ class Layout(_Part):
     """channels to which tensors inside the network are padded; inputs and outputs of the network are not"""
     weights_on_chip: bool = False
     """whether weights lie in the memory of the activations"""
+    weight_buffers: bool = False
+    """whether weights that lie elsewhere are fetched into the memory of the activations ahead of their operator"""
+    in_place: Names = frozenset()
+    """workload kinds that share memory: results of "elementwise" ones take the place of an operand that nobody needs
+    any more, what a "copy" puts side by side is written where the whole will lie"""
+    aligned_bytes: Count = 1
+    """bytes of which every tensor takes a multiple"""
     stored_share: Share = 1.0
     """what unknown weights take of their plain size; below 1 the chip compresses weights, and known ones count as they
     are"""
+
+    @field_serializer("in_place")
+    def _sorted_names(self, names: frozenset[str]) -> list[str]:
+        return sorted(names)
 
 
 # TOML has lists only.
@@ -301,6 +312,8 @@ class Target(_Part):
                 _known(follower, FOLLOWERS, f"fuses.{kind}")
         for kind in sorted(self.unsupported):
             _known(kind, (*WORKLOAD_KINDS, *FUNCTION_NAMES), "unsupported")
+        for kind in sorted(self.layout.in_place):
+            _known(kind, WORKLOAD_KINDS, "layout.in_place")
         return self
 
     def __hash__(self) -> int:

@@ -1,0 +1,107 @@
+"""Peak memory on a target: the tensors that are alive, as it lays them out, and the weights that lie beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from chipfit.estimate.buffers import Pace, Prefetch, prefetches
+from chipfit.estimate.stored import stored_bytes
+from chipfit.graph.graph import Graph
+from chipfit.graph.memory import liveness
+from chipfit.graph.subgraphs import Subgraph
+from chipfit.graph.values import Value, ceil_div, where
+from chipfit.targets.target import Precision, Target
+
+WEIGHTS = "weights"
+"""What all weights are called where they lie beside the activations."""
+
+
+class Held(NamedTuple):
+    """Something in memory: a tensor by its key, or the weights of an operator; its bytes, 0 where it is not there."""
+
+    name: str
+    size: Value
+
+
+class Moment(NamedTuple):
+    """What is in memory at some time while a subgraph runs."""
+
+    subgraph: str
+    held: tuple[Held, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The moment of a closed network that needs most memory: bytes, the subgraph that runs, and what is in memory then,
+    largest first."""
+
+    size: int
+    subgraph: str
+    held: tuple[tuple[str, int], ...]
+
+
+def has_buffers(target: Target) -> bool:
+    """Whether the peak depends on the pace of operators, which decides how weights are fetched."""
+    layout = target.layout
+    return layout.weight_buffers and not layout.weights_on_chip and target.tiles is not None
+
+
+def moments(
+    graph: Graph, subgraphs: Sequence[Subgraph], target: Target, precision: Precision, pace_of: Mapping[str, Pace]
+) -> list[Moment]:
+    """What is in memory during every step of a network, in execution order.
+
+    `subgraphs` come from `cut`; `pace_of` has the subgraphs that the target runs, and is not looked at unless it
+    `has_buffers`. With weight buffers a step has two moments: its start, and its end with the next one's weights.
+    """
+    layout = target.layout
+    steps = liveness(graph, subgraphs, layout.channel_block, layout.in_place)
+    beside: list[Held] = []
+    if layout.weights_on_chip:
+        found = [where(part.presence, stored_bytes(target, precision, part.workload), 0) for part in subgraphs]
+        beside = [Held(WEIGHTS, size) for size in found if not isinstance(size, int) or size]
+    ahead = prefetches(target, precision, subgraphs, pace_of) if has_buffers(target) else []
+    moments: list[Moment] = []
+    for step in steps:
+        alive = [
+            Held(live.tensor, _aligned(target, ceil_div(live.elements * precision.activation_bits, 8)))
+            for live in step.alive
+        ]
+        for weights in _weights_at(step.subgraph, ahead, target):
+            moments.append(Moment(step.subgraph, (*alive, *weights, *beside)))
+    return moments
+
+
+def _weights_at(subgraph: str, ahead: Sequence[Prefetch], target: Target) -> list[list[Held]]:
+    """The weight buffers at the start of a step and at its end; a single time where there are none."""
+
+    def held(name: str, size: Value) -> Held:
+        return Held(f"weights of {name}", _aligned(target, size))
+
+    own = [each.buffers for each in ahead if each.subgraph == subgraph]
+    start = [held(subgraph, each.first) for each in own] + [held(subgraph, each.second) for each in own]
+    following = [held(each.subgraph, each.buffers.first) for each in ahead if each.before == subgraph]
+    if not following:
+        return [start]
+    return [start, [*(held(subgraph, each.last) for each in own), *following]]
+
+
+def _aligned(target: Target, size: Value) -> Value:
+    step = target.layout.aligned_bytes
+    return size if step == 1 else ceil_div(size, step) * step
+
+
+def highest(moments: Sequence[Moment]) -> Peak:
+    """The peak of a closed network; the first moment that reaches it."""
+    best = Peak(0, "", ())
+    for moment in moments:
+        sizes: dict[str, int] = {}
+        for name, size in moment.held:
+            sizes[name] = sizes.get(name, 0) + int(size)  # type: ignore[arg-type]
+        total = sum(sizes.values())
+        if total > best.size:
+            largest = sorted(((name, size) for name, size in sizes.items() if size), key=lambda item: -item[1])
+            best = Peak(total, moment.subgraph, tuple(largest))
+    return best
