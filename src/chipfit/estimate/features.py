@@ -18,7 +18,10 @@ from chipfit.estimate.tiles import Pieces
 from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.targets.target import Precision, Target
 
-TERMS = ("overhead", "work", "lookup", "on_chip", "reread", "weights", "excess", "reload")
+TERMS = (
+    "overhead", "work", "lookup", "on_chip", "reread", "weights", "excess", "reload", "fetch", "plain_fetch", "store",
+    "plain_store", "scales", "again",
+)  # fmt: skip
 """Cycles that a subgraph would take if there were nothing else to do:
 
 overhead  fixed cycles of every subgraph
@@ -29,13 +32,21 @@ reread    the input again for every further tile of output channels
 weights   weights and biases from DRAM
 excess    activations that exceed the on-chip memory, once through DRAM
 reload    what comes from DRAM again because activations spill: weights for every stripe of rows with the overlapping
-          rows, or the excess for every buffer of weights, whichever is less
+          rows, or the excess for every buffer of weights, whichever is less; where pieces are known, weights for
+          every piece of pixels if they find no room beside the rest
+fetch     an input that lies outside, with every repetition; plain_fetch the same of one without blocks of channels
+store     an output that lies outside; plain_store the same of one without blocks of channels
+scales    biases and scales for every piece of pixels
+again     weights for every piece of pixels, whether they find room or not: no resource, as it is not known which
 """
 PIECES = {
     "compute": ("overhead", "work", "lookup"),
     "table": ("overhead", "lookup"),
     "on_chip": ("overhead", "on_chip", "reread"),
     "dram": ("overhead", "weights", "excess", "reload"),
+    "fetch": ("overhead", "fetch", "plain_fetch"),
+    "store": ("overhead", "store", "plain_store"),
+    "scales": ("overhead", "scales"),
 }
 """Resources that work at the same time, with the terms that each one's cycles consist of."""
 
@@ -55,8 +66,7 @@ class Physics:
     power in watts (to be multiplied by the latency); `fill` (n, 3) how full the tiles of input channels, output
     channels and pixels are, from 0 to 1; `footprint` and `buffer` (n,) activations by on-chip memory and weights by
     the weight buffer; `pieces` (n, any) logarithms of what the pieces of the output are, nothing without a description
-    of them; `elsewhere` (n, any) cycles of transfers that go through DRAM or not, by what else lies on chip meanwhile:
-    the input once, the output, the input with repetitions, the weights with repetitions.
+    of them.
     """
 
     terms: Floats
@@ -65,7 +75,6 @@ class Physics:
     footprint: Floats
     buffer: Floats
     pieces: Floats
-    elsewhere: Floats
 
     def take(self, index: NDArray[np.int64]) -> Physics:
         """The rows at `index`."""
@@ -85,20 +94,28 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
     excess = np.maximum(inputs + output - memory.activation_bytes, 0)
     reload = _reload(rows, act, weights, excess, footprint, buffer)
     reread, lookup = main * (tiles - 1), _lookup(target, act, rows)
-    again = biases_again = np.zeros(len(rows))
-    pieces = elsewhere = np.zeros((len(rows), 0))
+    again = biases_again = fetch = store = np.zeros(len(rows))
+    pieces = np.zeros((len(rows), 0))
     if target.tiles is not None:
         found = Pieces.of(target, target.tiles, rows)
-        work, lookup = np.where(found.known, found.cycles, work), np.where(found.known, 0, lookup)
-        reread = np.where(found.known, np.maximum(found.read_elements * act - main, 0), reread)
-        again, biases_again = weights * (found.pixel_pieces - 1), biases * (found.pixel_pieces - 1)
-        # What does not fit on chip lies outside as a whole, and weights that find no room beside it are streamed anew
-        # for every piece of pixels.
-        room = memory.on_chip_bytes
-        excess = np.where(inputs > room / 2, inputs + reread, 0) + np.where(output > room / 2, output, 0)
-        reload = np.where(inputs + output + weights > room, weights + again, 0)
-        pieces = found.features
-        elsewhere = np.stack([inputs, output, inputs + reread, weights + again], axis=1) / target.dram_bytes_per_cycle
+        read, pixel_pieces, cycles = found.read_elements * act, found.pixel_pieces, found.cycles
+        work, lookup = np.where(found.known, cycles, work), np.where(found.known, 0, lookup)
+        reread = np.where(found.known, np.maximum(read - main, 0), reread)
+        read = np.where(found.known, np.maximum(read, inputs), inputs)
+        again, biases_again = weights * (pixel_pieces - 1), biases * pixel_pieces
+        pieces = np.concatenate([found.features, np.log2(_stripe_height(target, rows))[:, None]], axis=1)
+        if target.layout.striped:
+            # What does not fit beside the rest lies outside as a whole, which the rows say; weights that find no room
+            # are streamed anew for every piece of pixels.
+            fetch, store = read * rows["far_input"], output * rows["far_output"]
+            held = np.where(rows["far_input"] > 0, 0, inputs) + np.where(rows["far_output"] > 0, 0, output)
+            held = np.where(rows["striped"] > 0, 0, held) + rows["beside"] * act
+            reload = np.where(held + weights > memory.on_chip_bytes, again, 0)
+            excess = np.zeros(len(rows))
+        else:
+            excess = np.where(inputs > memory.on_chip_bytes / 2, read, 0)
+            excess = excess + np.where(output > memory.on_chip_bytes / 2, output, 0)
+            reload = np.where(inputs + output + weights > memory.on_chip_bytes, weights + again, 0)
     per_dram = target.dram_bytes_per_cycle
     terms = np.stack(
         [
@@ -107,15 +124,37 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
             lookup,
             (inputs + output + weights) / memory.on_chip_bytes_per_cycle,
             (reread + again) / memory.on_chip_bytes_per_cycle,
-            (weights + biases_again) / per_dram,
+            weights / per_dram,
             excess / per_dram,
             reload / per_dram,
+            fetch / per_dram,
+            fetch * rows["plain_input"] / per_dram,
+            store / per_dram,
+            store * rows["plain_output"] / per_dram,
+            biases_again / per_dram,
+            (weights + again) / per_dram,
         ],
         axis=1,
     )
-    moved = np.stack([inputs + output + weights, reread + again, weights + biases_again, excess, reload], axis=1)
+    outside = [weights + np.maximum(biases_again - biases, 0), excess + fetch + store, reload]
+    moved = np.stack([inputs + output + weights, reread + again, *outside], axis=1)
     energy_terms = _energy_terms(target, precision, rows, np.maximum(work, lookup), moved)
-    return Physics(terms, energy_terms, fill, footprint, buffer, pieces, elsewhere)
+    return Physics(terms, energy_terms, fill, footprint, buffer, pieces)
+
+
+STRIPES_FILL = 0.75
+"""Share of the on-chip memory that tensors in stripes take: rows at the edges of stripes are held twice."""
+
+
+def _stripe_height(target: Target, rows: Rows) -> Floats:
+    """Rows (n,) of the output that are worked on at a time.
+
+    A tensor in stripes holds what one operator gives and the next one takes; stripes are as high as memory allows, and
+    at most half of the output.
+    """
+    share = STRIPES_FILL * target.memory.on_chip_bytes / np.maximum(2 * rows["rolled"], 1)
+    height = np.maximum(np.floor(rows["out_height"] * np.minimum(share, 0.5)), 1)
+    return np.where(rows["striped"] > 0, height, rows["out_height"])
 
 
 def _stored(target: Target, rows: Rows, side: str) -> Floats:
@@ -233,7 +272,6 @@ def feature_matrix(rows: Rows, facts: Physics, roofline: Floats) -> NDArray[np.f
             np.log2(1 + rows.values),
             _filled(rows),
             facts.pieces,
-            np.log2(facts.elsewhere / roofline[:, None] + 2.0**-10),
         ],
         axis=1,
     ).astype(np.float32)

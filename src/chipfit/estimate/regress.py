@@ -28,7 +28,7 @@ OUTSIDE_SPREAD = 0.1
 ROUNDS = 300
 FOLDS = 3
 
-_PIECE_BOUND = np.array([0, 0, 1, 2])
+_PIECE_BOUND = np.array([0, 0, 1, 2, 2, 2, 2])
 _SMALLEST_ERROR = 1e-4
 _LEAST_ROWS = 40
 _KINDS = len(WORKLOAD_KINDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -64,6 +64,13 @@ class Rows:
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Rows:
         """The rows at `index`."""
         return Rows(self.kinds[index], self.values[index])
+
+    def with_fields(self, fields: Mapping[str, Floats]) -> Rows:
+        """The same rows with other numbers (n,) in some fields."""
+        values = self.values.copy()
+        for name, numbers in fields.items():
+            values[:, _FIELD[name]] = numbers
+        return Rows(self.kinds, values)
 
     def range_keys(self) -> Floats:
         """Logarithms (n, range fields) of the numbers that the range check looks at."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import Floats, Rows
-from chipfit.estimate.subgraphs import subgraphs_of
 from chipfit.graph.graph import Graph
 from chipfit.measure.measurement import Run
+from chipfit.measure.subgraphs import subgraphs_of
 from chipfit.measure.table import Whole
 from chipfit.nets.network import Network
 from chipfit.targets.target import Target

@@ -7,7 +7,7 @@ all are values, and a network closed by a code is cut exactly as the open one sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,9 +73,10 @@ class _Row:
 class _Cutter:
     """One walk over a graph in execution order; `hosts` says which subgraph gives each tensor, under which codes."""
 
-    def __init__(self, graph: Graph, fuses: Mapping[str, frozenset[str]]) -> None:
+    def __init__(self, graph: Graph, fuses: Mapping[str, frozenset[str]], plain: Collection[str]) -> None:
         self.graph = graph
         self.fuses = fuses
+        self.plain = plain
         self.rows: dict[str, _Row] = {}
         self.hosts: dict[str, list[Edge]] = {item.key: [Edge(item.key, True)] for item in graph.inputs}
         self.producers = producers(graph)
@@ -113,7 +114,14 @@ class _Cutter:
         read: dict[str, Value] = {item.key: True for item in self.graph.inputs}
         written: dict[str, Value] = {}
         for key, row in self.rows.items():
-            condition = uneven(row.node, self.graph.input_shapes(row.node)) if row.kind == "copy" else False
+            condition: Value = False
+            if row.kind in self.plain:
+                read[key] = written[key] = True
+            elif row.kind == "copy":
+                condition = uneven(row.node, self.graph.input_shapes(row.node))
+                for source, taken in row.reads:
+                    if source in self.rows and self.rows[source].kind in self.plain:
+                        condition = either(condition, taken)
             if not never(condition):
                 read[key] = condition
                 for source, taken in row.reads:
@@ -250,12 +258,15 @@ def _fused(follower: str, fused: frozenset[str]) -> bool:
     return follower in fused or (follower == "clamp" and "activation" in fused)
 
 
-def cut(graph: Graph, fuses: Mapping[str, frozenset[str]] = FOLDED) -> tuple[Subgraph, ...]:
+def cut(
+    graph: Graph, fuses: Mapping[str, frozenset[str]] = FOLDED, plain: Collection[str] = ()
+) -> tuple[Subgraph, ...]:
     """The subgraphs of a graph in execution order.
 
-    `fuses` says per workload kind which `FOLLOWERS` the target runs together with it.
+    `fuses` says per workload kind which `FOLLOWERS` the target runs together with it, `plain` are kinds whose output
+    lies without blocks of channels.
     """
-    return _Cutter(graph, fuses).cut()
+    return _Cutter(graph, fuses, plain).cut()
 
 
 def producers(graph: Graph) -> dict[str, list[Edge]]:

@@ -51,7 +51,10 @@ class Workload(NamedTuple):
     accumulator biases. A linear layer over rows has `in_height` rows. `function` says which of its kind's functions it
     is, as `function_number` counts them; `plain_input` and `plain_output` whether a tensor lies in memory without
     blocks of channels, as the network's own do and parts that fill no whole blocks; `stored_share` what weights take
-    after compression, as a share of their plain size. Every field but `kind` is a `Value`.
+    after compression, as a share of their plain size. `far_input` and `far_output` whether a tensor lies outside of
+    the chip's memory, `striped` whether the input (1) or the output (2) is only there in stripes, `beside` the elements
+    that wait in memory meanwhile, `rolled` those of all tensors in stripes that share it: all 0 unless the target's
+    memory makes them count (`graph.neighbours`). Every field but `kind` is a `Value`.
     """
 
     kind: str
@@ -79,6 +82,11 @@ class Workload(NamedTuple):
     plain_input: Value = 0
     plain_output: Value = 0
     stored_share: Value = 1.0
+    far_input: Value = 0
+    far_output: Value = 0
+    striped: Value = 0
+    beside: Value = 0
+    rolled: Value = 0
 
 
 WORKLOAD_FIELDS = Workload._fields[1:]

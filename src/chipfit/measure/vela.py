@@ -19,11 +19,10 @@ import numpy as np
 
 from chipfit.errors import InvalidInput, MissingDependency, UnsupportedOperator
 from chipfit.graph.graph import Graph
-from chipfit.graph.subgraphs import cut
-from chipfit.measure.compression import stored_share
 from chipfit.measure.measurement import Failure, Measurement, Part, Run, Source
 from chipfit.measure.specimen import NAME, Largest, Specimen, integer_weights, ranges_of
-from chipfit.nets.network import Network, quantised_weights
+from chipfit.measure.subgraphs import subgraphs_of
+from chipfit.nets.network import Network
 from chipfit.targets.target import Target, Vela
 
 PRODUCTS = {"55": "EthosU55", "65": "EthosU65", "85": "EthosU85"}
@@ -268,7 +267,7 @@ def measured(target: Target, source: Source, model: Graph | Network, sigma: floa
 
 def _run(target: Target, source: Source, network: Network, operations: Sequence[str], report: Report) -> Run:
     """The report's rows by subgraph. What was put in for a node (a pad, a transposition) belongs to that node."""
-    subgraphs = cut(network.graph, target.fuses)
+    subgraphs = subgraphs_of(network, target)
     owner = {key: part.name for part in subgraphs for key, _ in part.members}
     place, following = {}, ""
     for name in reversed(operations):
@@ -284,7 +283,7 @@ def _run(target: Target, source: Source, network: Network, operations: Sequence[
     clock = target.clock_hz
     parts = {
         part.name: Part(
-            part.workload._replace(stored_share=_share(network, part.name)),
+            part.workload,
             Measurement(
                 max(float(total), LEAST_CYCLES) / clock,
                 source,
@@ -300,11 +299,3 @@ def _run(target: Target, source: Source, network: Network, operations: Sequence[
     whole = Measurement(report.cycles / clock, source, report.cycles, peak_bytes=report.memory_bytes.get("Sram"))
     memory = dict(report.memory_bytes) | {"encoded weights": report.encoded_weight_bytes}
     return Run(whole, parts, memory, tuple(elsewhere))
-
-
-def _share(network: Network, name: str) -> float:
-    """What the weights of a node take of their plain size; 1 where it has none."""
-    weights = network.weights.get(f"{name}.weight")
-    if weights is None or weights.ndim < 2:
-        return 1.0
-    return stored_share(quantised_weights(weights))

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from chipfit.estimate.check import other_version
 from chipfit.estimate.parallelism import granularities
-from chipfit.estimate.subgraphs import graph_of
 from chipfit.graph.subgraphs import Subgraph, cut
+from chipfit.measure.subgraphs import graph_of
 from chipfit.nets.network import Network
 from chipfit.report.architecture import kind_of
 from chipfit.report.findings import COST_TITLES, Line, sources, trained_on

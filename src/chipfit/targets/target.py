@@ -150,8 +150,13 @@ class Layout(_Part):
     stored_share: Share = 1.0
     """what unknown weights take of their plain size; below 1 the chip compresses weights, and known ones count as they
     are"""
+    plain: Names = frozenset()
+    """workload kinds whose output is written in pieces between each other, and therefore lies without blocks"""
+    striped: Names = frozenset()
+    """workload kinds that run in stripes together with their neighbours where memory is short; with any, what lies in
+    memory around a subgraph counts among what its latency depends on"""
 
-    @field_serializer("in_place")
+    @field_serializer("in_place", "plain", "striped")
     def _sorted_names(self, names: frozenset[str]) -> list[str]:
         return sorted(names)
 
@@ -312,8 +317,13 @@ class Target(_Part):
                 _known(follower, FOLLOWERS, f"fuses.{kind}")
         for kind in sorted(self.unsupported):
             _known(kind, (*WORKLOAD_KINDS, *FUNCTION_NAMES), "unsupported")
-        for kind in sorted(self.layout.in_place):
-            _known(kind, WORKLOAD_KINDS, "layout.in_place")
+        for key, kinds in (
+            ("in_place", self.layout.in_place),
+            ("plain", self.layout.plain),
+            ("striped", self.layout.striped),
+        ):
+            for kind in sorted(kinds):
+                _known(kind, WORKLOAD_KINDS, f"layout.{key}")
         return self
 
     def __hash__(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chipfit.graph.graph import Graph
+from chipfit.graph.neighbours import with_neighbours
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.measure.compression import stored_share
 from chipfit.nets.network import Network, quantised_weights
@@ -18,10 +19,15 @@ def subgraphs_of(model: Graph | Network, target: Target) -> tuple[Subgraph, ...]
     """The subgraphs of a model on a target.
 
     Where the target compresses weights, those of a closed network count as they are, in 8 bits with one scale for each
-    output channel; without weights what the target's description assumes.
+    output channel; without weights what the target's description assumes. What lies in memory around a subgraph counts
+    where the target says so.
     """
-    subgraphs = cut(graph_of(model), target.fuses)
-    assumed = target.layout.stored_share
+    graph, layout = graph_of(model), target.layout
+    subgraphs = cut(graph, target.fuses, layout.plain)
+    if layout.striped:
+        room = target.memory.on_chip_bytes * 8 // target.precision().activation_bits
+        subgraphs = with_neighbours(graph, subgraphs, layout.channel_block, layout.striped, room)
+    assumed = layout.stored_share
     if assumed == 1:
         return subgraphs
     own = model.weights if isinstance(model, Network) and not model.graph.decisions else {}

@@ -1,0 +1,173 @@
+"""Which tensors of a network stay in a small memory: where a chip has little, the steps around a subgraph decide.
+
+Compilers for such chips work on neighbouring operators in stripes where a whole tensor between them finds no room, and
+leave outside what does not fit beside the rest. The rules here look at a subgraph and the steps next to it only, so
+that a table over open decisions stays small: compilers also weigh tensors against each other, and do otherwise in about
+one case of ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from chipfit.graph.graph import Graph
+from chipfit.graph.memory import liveness
+from chipfit.graph.subgraphs import Subgraph
+from chipfit.graph.values import Value, both, either, equal, maximum, minimum, negate, never, where
+
+TAKES, GIVES = 1, 2
+"""What `Workload.striped` adds up: the input, the output is only there in stripes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A tensor between two steps, given by `giver`, read by `reader`, under `condition`."""
+
+    giver: int
+    reader: int
+    condition: Value
+
+
+def with_neighbours(
+    graph: Graph, subgraphs: Sequence[Subgraph], block: int, striped: Collection[str], room: int
+) -> tuple[Subgraph, ...]:
+    """The subgraphs with `far_input`, `far_output`, `striped`, `beside` and `rolled` of their workloads filled in.
+
+    `subgraphs` come from `cut`; tensors take whole blocks of `block` channels, and the chip has room for
+    `room` elements at a time. `striped` are the workload kinds that can be worked on in stripes together with
+    their neighbours.
+    """
+    place = {part.name: number for number, part in enumerate(subgraphs)}
+    alive = [{live.tensor: live.elements for live in step.alive} for step in liveness(graph, subgraphs, block)]
+    own = [
+        held[part.name] + sum((held.get(source, 0) for source, _ in part.reads), start=0)
+        for part, held in zip(subgraphs, alive, strict=True)
+    ]
+    links = [
+        _Link(place[source], reader, both(part.presence, condition))
+        for reader, part in enumerate(subgraphs)
+        for source, condition in part.reads
+        if source in place
+    ]
+    takes, gives = _striped(subgraphs, links, striped, own, room)
+    buffers = [minimum(part.workload.parameters, room // 2) for part in subgraphs]
+    small = _small(subgraphs, links, buffers, alive, room)
+    # Stripes are made as high as memory allows, so that a tensor in stripes takes the room of a whole one, or all.
+    held = [
+        sum((where(small[place[name]], size, 0) for name, size in step.items() if name in place), start=buffer)
+        for buffer, step in zip(buffers, alive, strict=True)
+    ]
+    far = _far(subgraphs, links, gives, small, held, room)
+    rolled = _rolled(subgraphs, links, takes, gives, alive)
+    found: list[Subgraph] = []
+    for number, (part, step) in enumerate(zip(subgraphs, alive, strict=True)):
+        far_input: Value = False
+        for source, condition in part.reads:
+            far_input = either(far_input, both(condition, far[place[source]] if source in place else True))
+        beside = sum((size for name, size in step.items() if name in place and name != part.name), start=0)
+        beside = beside - sum((step.get(source, 0) for source, _ in part.reads if source in place), start=0)
+        workload = part.workload._replace(
+            far_input=far_input,
+            far_output=far[number],
+            striped=where(takes[number], TAKES, 0) + where(gives[number], GIVES, 0),
+            beside=beside,
+            rolled=rolled[number],
+        )
+        found.append(part._replace(workload=workload))
+    return tuple(found)
+
+
+def _striped(
+    subgraphs: Sequence[Subgraph], links: Sequence[_Link], striped: Collection[str], own: Sequence[Value], room: int
+) -> tuple[list[Value], list[Value]]:
+    """Under which codes every subgraph takes its input in stripes, and gives its output so.
+
+    That is so between two that run one after the other and share a tensor with nobody else, where the second finds no
+    room for all that it reads and writes.
+    """
+    takes: list[Value] = [False] * len(subgraphs)
+    gives: list[Value] = [False] * len(subgraphs)
+    readers: list[Value] = [0] * len(subgraphs)
+    for link in links:
+        readers[link.giver] = readers[link.giver] + where(link.condition, 1, 0)
+    for link in links:
+        first, second = subgraphs[link.giver], subgraphs[link.reader]
+        if first.workload.kind not in striped or second.workload.kind not in striped:
+            continue
+        linked = both(link.condition, both(_follows(subgraphs, link.giver, link.reader), equal(readers[link.giver], 1)))
+        linked = both(linked, both(negate(first.gives_output), own[link.reader] > room))
+        linked = both(linked, both(equal(first.workload.adds, 0), equal(second.workload.adds, 0)))
+        if not never(linked):
+            takes[link.reader] = either(takes[link.reader], linked)
+            gives[link.giver] = either(gives[link.giver], linked)
+    return takes, gives
+
+
+def _rolled(
+    subgraphs: Sequence[Subgraph],
+    links: Sequence[_Link],
+    takes: Sequence[Value],
+    gives: Sequence[Value],
+    alive: Sequence[Mapping[str, Value]],
+) -> list[Value]:
+    """For every subgraph the elements of all tensors in stripes in the run of subgraphs that it is part of."""
+    above: list[Value] = [0] * len(subgraphs)
+    below: list[Value] = [0] * len(subgraphs)
+    for link in links:
+        size = where(both(link.condition, takes[link.reader]), alive[link.giver][subgraphs[link.giver].name], 0)
+        above[link.reader] = maximum(above[link.reader], where(equal(size, 0), 0, size + above[link.giver]))
+    for link in reversed(links):
+        size = where(both(link.condition, gives[link.giver]), alive[link.giver][subgraphs[link.giver].name], 0)
+        below[link.giver] = maximum(below[link.giver], where(equal(size, 0), 0, size + below[link.reader]))
+    return [before + after for before, after in zip(above, below, strict=True)]
+
+
+def _follows(subgraphs: Sequence[Subgraph], giver: int, reader: int) -> Value:
+    """Whether nothing runs between two subgraphs."""
+    alone: Value = True
+    for part in subgraphs[giver + 1 : reader]:
+        alone = both(alone, negate(part.presence))
+    return alone
+
+
+def _small(
+    subgraphs: Sequence[Subgraph],
+    links: Sequence[_Link],
+    buffers: Sequence[Value],
+    alive: Sequence[Mapping[str, Value]],
+    room: int,
+) -> list[Value]:
+    """Under which codes every output would fit beside the weights of the steps that write and read it."""
+    small: list[Value] = [
+        step[part.name] + buffer <= room for part, step, buffer in zip(subgraphs, alive, buffers, strict=True)
+    ]
+    for link in links:
+        size = alive[link.giver][subgraphs[link.giver].name]
+        fits = either(negate(link.condition), size + buffers[link.reader] <= room)
+        small[link.giver] = both(small[link.giver], fits)
+    return small
+
+
+def _far(
+    subgraphs: Sequence[Subgraph],
+    links: Sequence[_Link],
+    gives: Sequence[Value],
+    small: Sequence[Value],
+    held: Sequence[Value],
+    room: int,
+) -> list[Value]:
+    """Under which codes every output lies outside: what finds no room in a step that writes or reads it, and parts that
+    are written in place into such a tensor."""
+    far: list[Value] = [False] * len(subgraphs)
+    for number in reversed(range(len(subgraphs))):
+        part = subgraphs[number]
+        full: Value = either(negate(small[number]), held[number] > room)
+        for link in links:
+            if link.giver != number:
+                continue
+            full = either(full, both(link.condition, held[link.reader] > room))
+            if subgraphs[link.reader].workload.kind == "copy":
+                full = either(full, both(link.condition, far[link.reader]))
+        far[number] = either(part.gives_output, both(full, negate(gives[number])))
+    return far

@@ -1,0 +1,86 @@
+"""What a subgraph's neighbours leave in a small memory: the open graph says for a code what the closed one says."""
+
+from hypothesis import given, settings
+from tests.graph.strategies import codes_of, spaces
+
+from chipfit.graph.build import Builder
+from chipfit.graph.graph import Graph
+from chipfit.graph.neighbours import GIVES, TAKES, with_neighbours
+from chipfit.graph.subgraphs import Subgraph, cut
+from chipfit.graph.values import bind
+
+STRIPED = ("conv", "depthwise", "pool")
+FIELDS = ("far_input", "far_output", "striped", "beside", "rolled")
+
+
+def around(graph: Graph, room: int, block: int = 1) -> tuple[Subgraph, ...]:
+    return with_neighbours(graph, cut(graph), block, STRIPED, room)
+
+
+@settings(max_examples=8)
+@given(spaces())
+def test_open_graphs_say_for_a_code_what_the_closed_one_says(graph: Graph) -> None:
+    for room in (40, 400):
+        found = around(graph, room)
+        for code in codes_of(graph)[:8]:
+            chosen = {d.name: int(i) for d, i in zip(graph.decisions, code, strict=True)}
+            here = [part for part in found if bind(part.presence, chosen)]
+            closed = around(graph.close(code), room)
+            assert [part.name for part in here] == [part.name for part in closed]
+            for part, expected in zip(here, closed, strict=True):
+                for name in FIELDS:
+                    assert bind(getattr(part.workload, name), chosen) == getattr(expected.workload, name), name
+
+
+@settings(max_examples=12)
+@given(spaces())
+def test_with_room_for_everything_only_what_enters_and_leaves_the_network_is_outside(graph: Graph) -> None:
+    closed = graph.close(codes_of(graph)[-1])
+    found = around(closed, 1 << 40)
+    outside = {item.key for item in closed.inputs} | {part.name for part in found if part.workload.far_output}
+    copied = {source for part in found if part.workload.kind == "copy" for source, _ in part.reads}
+    for part in found:
+        assert part.workload.striped == part.workload.rolled == 0
+        assert bool(part.workload.far_input) == any(source in outside for source, _ in part.reads)
+        assert part.workload.far_output == part.gives_output or part.name in copied
+
+
+def chain() -> Graph:
+    """Four convolutions one after the other on 16x16 pixels, with 4, 32, 32 and 4 channels."""
+    b = Builder()
+    x = b.input("input", (1, 4, 16, 16))
+    for number, channels in enumerate((4, 32, 32, 4)):
+        x = b.conv(x, channels, kernel=3, padding=1, key=f"conv{number}")
+    return b.graph(x)
+
+
+def test_neighbours_without_room_for_both_work_in_stripes() -> None:
+    """Two tensors of 32 channels take 16384 elements, one with a thin one 9216."""
+    found = {part.name: part.workload for part in around(chain(), 12_000)}
+    assert [found[f"conv{number}"].striped for number in range(4)] == [0, GIVES, TAKES, 0]
+    assert found["conv1"].rolled == found["conv2"].rolled == 32 * 256
+    assert not found["conv0"].far_output
+    found = {part.name: part.workload for part in around(chain(), 9_000)}
+    assert [found[f"conv{number}"].striped for number in range(4)] == [GIVES, TAKES + GIVES, TAKES + GIVES, TAKES]
+    assert found["conv0"].rolled == found["conv3"].rolled == (4 + 32 + 32) * 256
+
+
+def test_a_tensor_that_two_read_is_whole() -> None:
+    b = Builder()
+    x = b.conv(b.input("input", (1, 4, 16, 16)), 32, kernel=3, padding=1, key="first")
+    y = b.conv(x, 32, kernel=3, padding=1, key="second")
+    graph = b.graph(b.elementwise(x, y, "add", key="sum"))
+    found = {part.name: part.workload for part in around(graph, 9_000)}
+    assert found["first"].striped == found["second"].striped == 0
+    assert found["first"].far_output
+    assert found["second"].far_input
+
+
+@settings(max_examples=12)
+@given(spaces())
+def test_more_room_never_puts_a_neighbour_into_stripes(graph: Graph) -> None:
+    closed = graph.close(codes_of(graph)[-1])
+    little, much = around(closed, 60), around(closed, 600)
+    for less, more in zip(little, much, strict=True):
+        assert (more.workload.striped, less.workload.striped) != (TAKES + GIVES, 0)
+        assert int(more.workload.striped) & ~int(less.workload.striped) == 0
