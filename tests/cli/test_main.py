@@ -67,6 +67,9 @@ def test_every_figure_of_an_estimate_says_where_it_is_from(chipfit: Run, resnet:
         assert found[name]["value"] > 0
         assert found[name]["source"] in ("predicted", "modelled", "counted")
     assert "simulator" in found["latency_s"]["detail"]
+    peak = found["peak_activation_bytes"]
+    assert peak["fits_on_chip"] == (peak["value"] <= peak["on_chip_bytes"])
+    assert peak["tensors"]
     layers = found["subgraphs"]
     assert sum(layer["latency_s"]["value"] for layer in layers) == pytest.approx(found["latency_s"]["value"])
     assert sum(layer["share"] for layer in layers) == pytest.approx(1.0)

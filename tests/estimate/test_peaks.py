@@ -12,11 +12,11 @@ from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import Rows
 from chipfit.estimate.stored import stored_bytes
-from chipfit.estimate.subgraphs import subgraphs_of
 from chipfit.graph.build import Builder
 from chipfit.graph.graph import Graph
 from chipfit.graph.workload import Workload
 from chipfit.measure.measurement import Run
+from chipfit.measure.subgraphs import subgraphs_of
 from chipfit.nets.zoo import ibn_classifier, resnet8
 from chipfit.spaces.edits import open_space
 from chipfit.targets import Target, load_target, variant

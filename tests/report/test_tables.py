@@ -11,7 +11,7 @@ from chipfit.nets.zoo import ibn_classifier
 from chipfit.report import tables
 from chipfit.run.problem import Problem
 from chipfit.run.summary import Row, Summary
-from chipfit.targets import shipped_targets
+from chipfit.targets import shipped_targets, variant
 
 
 def lines_of(renderable: RenderableType) -> list[str]:
@@ -72,6 +72,13 @@ def test_an_estimate_gives_totals_with_sources_and_the_slowest_subgraphs(problem
     first = next(index for index, line in enumerate(text) if line.startswith("─")) + 1
     assert text[first].startswith(slowest.name)
     assert f"all {len(layers)}: --per-layer" in text[-1]
+
+
+def test_a_peak_that_exceeds_the_chip_says_so(problem: Problem) -> None:
+    assert "on chip (the rest" not in " ".join(_estimate(problem, False))
+    small = variant(problem.estimator.target, {"memory.on_chip_bytes": 2048, "memory.weight_buffer_bytes": 1024})
+    text = _estimate(replace(problem, estimator=replace(problem.estimator, target=small)), False)
+    assert "more than the 2.00 KiB on chip (the rest lies outside)" in " ".join(" ".join(text).split())
 
 
 def test_all_subgraphs_are_shown_where_asked_in_execution_order(problem: Problem) -> None:

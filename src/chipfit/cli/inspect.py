@@ -73,7 +73,12 @@ def estimate(
             people().print(tables.checked(checking.check(used, network)))
         return
     figures = cost_figures(used.costs(network), 0, used)
-    figures["peak_activation_bytes"]["tensors"] = [name for name, _ in used.peak(network).held]
+    peak, on_chip = used.peak(network), used.target.memory.on_chip_bytes
+    figures["peak_activation_bytes"] |= {
+        "tensors": [name for name, _ in peak.held],
+        "on_chip_bytes": on_chip,
+        "fits_on_chip": peak.size <= on_chip,
+    }
     if check:
         found = checking.check(used, network)
         detail = f"{found.measured.source.tool} {found.measured.source.version}"

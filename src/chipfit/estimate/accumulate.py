@@ -18,13 +18,13 @@ from chipfit.estimate.peaks import has_buffers, moments
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
 from chipfit.estimate.stored import stored_bytes
-from chipfit.estimate.subgraphs import subgraphs_of
 from chipfit.graph.graph import Graph
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.tables import TableMax, TableSum
 from chipfit.graph.totals import parameters
 from chipfit.graph.values import Choice, TableTooLarge, Value, table, where
 from chipfit.graph.workload import WORKLOAD_FIELDS
+from chipfit.measure.subgraphs import subgraphs_of
 from chipfit.targets.target import Precision, Target
 
 LARGEST_ENUMERATION = 1 << 20

@@ -18,12 +18,12 @@ from chipfit.estimate.gaps import Unsupported, gaps
 from chipfit.estimate.peaks import Peak, has_buffers, highest, moments
 from chipfit.estimate.regress import BOUNDS, Prediction, Regression
 from chipfit.estimate.rows import Floats, Rows
-from chipfit.estimate.subgraphs import graph_of, subgraphs_of
 from chipfit.graph.graph import Graph
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.totals import count_parameters
 from chipfit.graph.values import Shape, TableTooLarge
 from chipfit.measure.measurement import Source
+from chipfit.measure.subgraphs import graph_of, subgraphs_of
 from chipfit.nets.network import Network
 from chipfit.search.exact import Minimum, Table, minimum
 from chipfit.targets.target import Precision, Target

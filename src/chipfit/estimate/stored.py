@@ -26,17 +26,17 @@ MANY_ZEROS = 0.05
 
 def stored_bytes(target: Target, precision: Precision, load: Workload) -> Value:
     """Bytes of the weights and biases of one subgraph, rounded up to whole bytes each."""
-    bits = load.parameters * precision.weight_bits
-    if load.stored_share != 1:
-        bits = ceil_div(bits * load.stored_share, 1)
+    bits: Value = load.parameters * precision.weight_bits
+    if target.layout.stored_share < 1:
+        each = precision.weight_bits * load.stored_share
         if target.tiles is not None and load.kind in CODED:
-            bits = ceil_div(load.parameters * _coded_bits(target.tiles, precision, load), 1)
+            each = _coded_bits(target.tiles, each, load)
+        bits = ceil_div(load.parameters * each, 1)
     return ceil_div(bits, 8) + ceil_div(load.biases * precision.bias_bits, 8)
 
 
-def _coded_bits(tiles: Tiles, precision: Precision, load: Workload) -> Value:
-    """Bits for every weight, with its part of the zeros that fill up steps of the array."""
-    own = precision.weight_bits * load.stored_share
+def _coded_bits(tiles: Tiles, own: Value, load: Workload) -> Value:
+    """Bits for every weight that takes `own` itself, with its part of the zeros that fill up steps of the array."""
     filled = _filled(tiles, load)
     zeros = filled - 1
     plain = own + zeros * (own - SHORT_BITS)

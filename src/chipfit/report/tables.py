@@ -207,13 +207,22 @@ def _totals(model: Graph | Network, estimator: Estimator) -> Table:
         (
             "memory" if layout.weights_on_chip else "activations",
             amount("peak_memory", float(costs.peak_bytes[0])),
-            f"counted{', weights included' if layout.weights_on_chip else ''}, at the peak: {listed(tensors)}",
+            f"counted{_beyond(estimator.target, int(costs.peak_bytes[0]))}"
+            f"{', weights included' if layout.weights_on_chip else ''}, at the peak: {listed(tensors)}",
         ),
         ("MACs", amount("macs", float(costs.macs[0])), "counted, per image"),
         ("parameters", amount("parameters", float(costs.parameters[0])), "counted, batch normalisation folded"),
     ):
         table.add_row(f"  {name}", value, Text(source))
     return table
+
+
+def _beyond(target: Target, peak_bytes: int) -> str:
+    """What it means that a peak is more than the memory on chip, empty where it is not."""
+    on_chip = target.memory.on_chip_bytes
+    if peak_bytes <= on_chip:
+        return ""
+    return f", more than the {amount('peak_memory', on_chip)} on chip (the rest lies outside)"
 
 
 def _unsupported(found: Sequence[Unsupported], target: str) -> Text:
