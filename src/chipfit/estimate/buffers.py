@@ -34,8 +34,8 @@ START_CYCLES = 1000
 
 
 FILL_CYCLES = 960
-"""Cycles until the array has its first inputs, a quarter of the work at most: what ethos-u-vela 5.2.0 adds to the work of
-the array, in the median of convolutions from 3,000 to 100,000 cycles."""
+"""Cycles until the array has its first inputs, a quarter of the work at most: what ethos-u-vela 5.2.0 adds to the work
+of the array, in the median of convolutions from 3,000 to 100,000 cycles."""
 
 
 class Pace(NamedTuple):
