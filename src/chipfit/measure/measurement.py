@@ -34,10 +34,8 @@ class Source:
 class Measurement:
     """Cost of one subgraph for one image; None is what the tool does not tell.
 
-    `compute_s`, `on_chip_s` and `off_chip_s` are the times that the resources would take alone, where a tool knows
-    them: they work side by side, so the latency is the largest. `peak_bytes` are the activation bytes that the subgraph
-    needs at once, `spread_s` the standard deviation of repeated measurements, 0 for a deterministic tool. Raises
-    `InvalidInput` for a figure that cannot be.
+    `peak_bytes` are the activation bytes that the subgraph needs at once, `spread_s` the standard deviation of repeated
+    measurements, 0 for a deterministic tool. Raises `InvalidInput` for a figure that cannot be.
     """
 
     latency_s: float
@@ -46,19 +44,12 @@ class Measurement:
     peak_bytes: int | None = None
     energy_j: float | None = None
     spread_s: float = 0.0
-    compute_s: float | None = None
-    on_chip_s: float | None = None
-    off_chip_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("latency_s", "cycles", "peak_bytes", "energy_j", "spread_s", *RESOURCES):
+        for name in ("latency_s", "cycles", "peak_bytes", "energy_j", "spread_s"):
             figure = getattr(self, name)
             if figure is not None and (not math.isfinite(figure) or figure < 0):
                 raise InvalidInput(f"{self.source.tool} gave {name} = {figure}: it must be finite and not negative")
-
-
-RESOURCES = ("compute_s", "on_chip_s", "off_chip_s")
-"""Fields of a measurement that say how long each resource is busy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,14 +164,11 @@ def settings(tool: Vela) -> tuple[str, str, str]:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One operator of a compiled file: the name of the tensor that it gives, whether the accelerator runs it, and its
-    cycles by resource."""
+    cycles."""
 
     tensor: str
     here: bool
     cycles: int
-    compute: int
-    on_chip: int
-    off_chip: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,17 +196,7 @@ def compiled(tool: Vela, model: bytes, operations: Sequence[str]) -> Report:
     for row in _rows(tables.get("perf")):
         place = origin.get(row["source_id"], -1)
         tensor = operations[place] if 0 <= place < len(operations) else row["name"]
-        reads = {name: int(value) for name, value in row.items() if name.endswith("_ac")}
-        rows.append(
-            Row(
-                tensor,
-                row["operator"] != HOST,
-                int(row["op_cycles"]),
-                int(row["npu_cycles"]),
-                reads.get("Sram_ac", 0),
-                max(reads.get("Dram_ac", 0), reads.get("OffChipFlash_ac", 0)),
-            )
-        )
+        rows.append(Row(tensor, row["operator"] != HOST, int(row["op_cycles"])))
     report = result.perf_report
     memory = {str(name): int(part.peakUsage) for name, part in report.memories.items()}
     return Report(tuple(rows), int(report.totalCycles), memory, int(report.encodedWeights))
@@ -273,28 +260,20 @@ def _run(target: Target, source: Source, network: Network, operations: Sequence[
     for name in reversed(operations):
         following = owner.get(name, following)
         place[name] = following
-    cycles = {part.name: np.zeros(4, np.int64) for part in subgraphs}
+    cycles = dict.fromkeys((part.name for part in subgraphs), 0)
     elsewhere: dict[str, None] = {}
     for row in report.rows:
         if (name := place.get(row.tensor, "")) in cycles:
             if not row.here:
                 elsewhere[name] = None
-            cycles[name] += (row.cycles, row.compute, row.on_chip, row.off_chip)
+            cycles[name] += row.cycles
     clock = target.clock_hz
     parts = {
         part.name: Part(
             part.workload,
-            Measurement(
-                max(float(total), LEAST_CYCLES) / clock,
-                source,
-                int(total),
-                compute_s=float(compute) / clock,
-                on_chip_s=float(on_chip) / clock,
-                off_chip_s=float(off_chip) / clock,
-            ),
+            Measurement(max(float(cycles[part.name]), LEAST_CYCLES) / clock, source, cycles[part.name]),
         )
         for part in subgraphs
-        for total, compute, on_chip, off_chip in [cycles[part.name]]
     }
     whole = Measurement(report.cycles / clock, source, report.cycles, peak_bytes=report.memory_bytes.get("Sram"))
     memory = dict(report.memory_bytes) | {"encoded weights": report.encoded_weight_bytes}
