@@ -112,8 +112,11 @@ def _layer(layer: Any) -> dict[str, Any]:
         "energy_j": figure(layer.energy_j, "modelled"),
         "macs": layer.macs,
         "weight_bytes": layer.weight_bytes,
+        "activation_bytes": layer.activation_bytes,
+        "moved_bytes": layer.moved_bytes,
         "utilisation": layer.utilisation,
         "bound": layer.bound,
+        "bound_by": layer.bound_by,
         "share": layer.share,
         "in_range": layer.in_range,
     }

@@ -75,7 +75,9 @@ class LayerCost:
     """One subgraph of a closed network.
 
     `utilisation` is MACs by what the array could do in the time, `bound` what decides ("compute", "on_chip", "dram" or
-    "overhead"), `share` the part of the network's latency, `in_range` whether such shapes were measured.
+    "overhead"), `bound_by` what is moved where a memory decides ("weights" or "activations"; else as `bound`), `share`
+    the part of the network's latency, `in_range` whether such shapes were measured. `activation_bytes` are read and
+    written once, `weight_bytes` read: a chip that works in pieces may move some of them again.
     """
 
     name: str
@@ -85,11 +87,18 @@ class LayerCost:
     energy_j: float
     macs: int
     weight_bytes: int
+    activation_bytes: int
     out_shape: Shape
     utilisation: float
     bound: str
+    bound_by: str
     share: float
     in_range: bool
+
+    @property
+    def moved_bytes(self) -> int:
+        """Weights and activations that are moved at least."""
+        return self.weight_bytes + self.activation_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +205,9 @@ class Estimator:
     def _layer(self, graph: Graph, subgraph: Subgraph, rows: Prediction, index: int, total: float) -> LayerCost:
         latency_s, load = float(rows.latency_s[index]), subgraph.workload
         weight_bytes, macs = counted(self.target, self.precision, subgraph)
+        elements: Any = load.in_elements + load.out_elements
+        activation_bytes = -(-int(elements) * self.precision.activation_bits // 8)
+        bound = BOUNDS[rows.bound[index]]
         return LayerCost(
             name=subgraph.name,
             kind=load.kind,
@@ -204,12 +216,22 @@ class Estimator:
             energy_j=float(rows.energy_j[index]),
             macs=int(macs),  # type: ignore[arg-type]
             weight_bytes=int(weight_bytes),  # type: ignore[arg-type]
+            activation_bytes=activation_bytes,
             out_shape=graph.shapes[subgraph.name],
             utilisation=float(macs) / (latency_s * self.peak_macs_per_second),  # type: ignore[arg-type]
-            bound=BOUNDS[rows.bound[index]],
+            bound=bound,
+            bound_by=self._bound_by(bound, int(weight_bytes), activation_bytes),  # type: ignore[arg-type]
             share=latency_s / total,
             in_range=bool(rows.in_range[index]),
         )
+
+    def _bound_by(self, bound: str, weight_bytes: int, activation_bytes: int) -> str:
+        """What a memory is busy with: the larger part of what goes through it."""
+        if bound not in ("on_chip", "dram"):
+            return bound
+        # Activations leave the chip only where they do not fit.
+        there = bound == "on_chip" or activation_bytes > self.target.memory.activation_bytes
+        return "activations" if there and activation_bytes > weight_bytes else "weights"
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,9 +36,9 @@ WIDTH = 100
 TOP = 12
 """Subgraphs that are shown where not all are asked for."""
 
-BAR = 10
+BAR = 5
 _MARKS = {"best": "", "holds": "", "fails": "✗ ", "open": "… "}
-_BOUND = {"compute": "compute", "on_chip": "on-chip", "dram": "DRAM", "overhead": "set-up"}
+_BOUND = {"compute": "compute", "weights": "weights", "activations": "activations", "overhead": "set-up"}
 
 
 def text(renderable: RenderableType, width: int = WIDTH) -> str:
@@ -232,16 +232,20 @@ def _unsupported(found: Sequence[Unsupported], target: str) -> Text:
 
 
 def _layers(layers: Sequence[LayerCost], subgraphs: dict[str, Subgraph], longest: float) -> Table:
-    table = _table("Where the time goes", "latency", "share", "utilisation", "bound by", "", left=(0, 4, 5))
+    table = _table(
+        "Where the time goes", "latency", "share", "MACs", "busy", "moved", "bound by", "", left=(0, 6, 7)
+    )
     for layer in layers:
         kind = kind_of(subgraphs[layer.name].workload)
         mark = "" if layer.in_range else " †"
         table.add_row(
             Text(f"{plain(layer.name)} ({kind}){mark}"),
-            amount("latency", layer.latency_s),
+            latency(layer.latency_s, layer.spread_s),
             share(layer.share),
+            amount("macs", layer.macs),
             share(layer.utilisation, 0),
-            Text(_BOUND[layer.bound]),
+            amount("peak_memory", layer.moved_bytes),
+            Text(_BOUND[layer.bound_by]),
             Text("█" * max(1, round(BAR * layer.share / longest)), style="cyan", no_wrap=True),
         )
     return table
