@@ -23,7 +23,7 @@ from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.graph import Graph
 from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.measure.measurement import Source
-from chipfit.estimate.subgraphs import graph_of, subgraphs_of
+from chipfit.measure.subgraphs import graph_of, subgraphs_of
 from chipfit.nets.network import Network
 
 LEAST_NETWORKS = 5
