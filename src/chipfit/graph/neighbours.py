@@ -30,16 +30,23 @@ class _Link:
 
 
 def with_neighbours(
-    graph: Graph, subgraphs: Sequence[Subgraph], block: int, striped: Collection[str], room: int
+    graph: Graph,
+    subgraphs: Sequence[Subgraph],
+    block: int,
+    striped: Collection[str],
+    room: int,
+    in_place: Collection[str] = (),
 ) -> tuple[Subgraph, ...]:
     """The subgraphs with `far_input`, `far_output`, `striped`, `beside` and `rolled` of their workloads filled in.
 
-    `subgraphs` come from `cut`; tensors take whole blocks of `block` channels, and the chip has room for
-    `room` elements at a time. `striped` are the workload kinds that can be worked on in stripes together with
-    their neighbours.
+    `subgraphs` come from `cut`; tensors take whole blocks of `block` channels and share memory as `in_place` says
+    (`memory.liveness`), and the chip has room for `room` elements at a time. `striped` are the workload kinds that can
+    be worked on in stripes together with their neighbours.
     """
     place = {part.name: number for number, part in enumerate(subgraphs)}
-    alive = [{live.tensor: live.elements for live in step.alive} for step in liveness(graph, subgraphs, block)]
+    alive = [
+        {live.tensor: live.elements for live in step.alive} for step in liveness(graph, subgraphs, block, in_place)
+    ]
     own = [
         held[part.name] + sum((held.get(source, 0) for source, _ in part.reads), start=0)
         for part, held in zip(subgraphs, alive, strict=True)
@@ -84,7 +91,7 @@ def _striped(
     """Under which codes every subgraph takes its input in stripes, and gives its output so.
 
     That is so between two that run one after the other and share a tensor with nobody else, where the second finds no
-    room for all that it reads and writes.
+    room for all that it reads and writes. An element-wise operator may begin a run.
     """
     takes: list[Value] = [False] * len(subgraphs)
     gives: list[Value] = [False] * len(subgraphs)
@@ -93,7 +100,7 @@ def _striped(
         readers[link.giver] = readers[link.giver] + where(link.condition, 1, 0)
     for link in links:
         first, second = subgraphs[link.giver], subgraphs[link.reader]
-        if first.workload.kind not in striped or second.workload.kind not in striped:
+        if first.workload.kind not in {*striped, "elementwise"} or second.workload.kind not in striped:
             continue
         linked = both(link.condition, both(_follows(subgraphs, link.giver, link.reader), equal(readers[link.giver], 1)))
         linked = both(linked, both(negate(first.gives_output), own[link.reader] > room))

@@ -26,7 +26,7 @@ def subgraphs_of(model: Graph | Network, target: Target) -> tuple[Subgraph, ...]
     subgraphs = cut(graph, target.fuses, layout.plain)
     if layout.striped:
         room = target.memory.on_chip_bytes * 8 // target.precision().activation_bits
-        subgraphs = with_neighbours(graph, subgraphs, layout.channel_block, layout.striped, room)
+        subgraphs = with_neighbours(graph, subgraphs, layout.channel_block, layout.striped, room, layout.in_place)
     assumed = layout.stored_share
     if assumed == 1:
         return subgraphs
