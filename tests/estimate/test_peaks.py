@@ -1,5 +1,6 @@
 """Peak memory on Ethos-U: exact bytes on small networks, the compiler's own figures, and tables against one by one."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from chipfit.estimate.accumulate import tabulate
 from chipfit.estimate.buffers import Pace, buffers, paces
+from chipfit.estimate.estimator import Estimator
 from chipfit.estimate.peaks import Peak, highest, moments
 from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.regress import Prediction
@@ -138,6 +140,22 @@ def test_filled_up_zeros_make_weights_longer(ethos: Target) -> None:
     # A chip that does not compress stores weights as they are.
     plain, chip = Workload("conv", in_channels=3, out_channels=8, parameters=24, biases=8), load_target("neural-engine")
     assert stored_bytes(chip, chip.precision(), plain) == 24 + 8 * chip.precision().bias_bits // 8
+
+
+def test_another_order_is_told_where_it_needs_less(estimator: Estimator, ethos: Target) -> None:
+    b = Builder()
+    x = b.input("x", (1, 4, 16, 16))
+    widened = [b.conv(x, 64, key=f"wide{number}") for number in range(3)]
+    graph = b.graph(b.concat([b.conv(each, 2, key=f"narrow{n}") for n, each in enumerate(widened)], key="all"))
+    found = estimator.reordered(graph)
+    assert found is not None
+    assert found.size < estimator.peak(graph).size
+    nodes = tuple(graph.by_key[key] for key in found.order)
+    again = dataclasses.replace(graph, nodes=nodes)
+    assert estimator.peak(again).size == found.size
+    assert estimator.reordered(again) is None
+    # The compiler for Ethos-U has an order of its own.
+    assert dataclasses.replace(estimator, target=ethos).reordered(graph) is None
 
 
 def compiled(target: Target, graphs: Sequence[Graph]) -> list[Run]:

@@ -79,6 +79,8 @@ def estimate(
         "on_chip_bytes": on_chip,
         "fits_on_chip": peak.size <= on_chip,
     }
+    if other := used.reordered(network):
+        figures["peak_activation_bytes"]["reordered"] = figure(other.size, "counted") | {"order": list(other.order)}
     if check:
         found = checking.check(used, network)
         detail = f"{found.measured.source.tool} {found.measured.source.version}"

@@ -19,6 +19,7 @@ from chipfit.estimate.peaks import Peak, has_buffers, highest, moments
 from chipfit.estimate.regress import BOUNDS, Prediction, Regression
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.graph import Graph
+from chipfit.graph.order import best_order
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.totals import count_parameters
 from chipfit.graph.values import Shape, TableTooLarge
@@ -26,7 +27,7 @@ from chipfit.measure.measurement import Source
 from chipfit.measure.subgraphs import graph_of, subgraphs_of
 from chipfit.nets.network import Network
 from chipfit.search.exact import Minimum, Table, minimum
-from chipfit.targets.target import Precision, Target
+from chipfit.targets.target import Precision, Target, Vela
 
 SEARCHED = 4096
 """Codes among which the cheapest is looked for where a space has no tables."""
@@ -101,6 +102,14 @@ class LayerCost:
         return self.weight_bytes + self.activation_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Reordered:
+    """Another order of execution: its peak in bytes, and the subgraphs in that order."""
+
+    size: int
+    order: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Estimator:
     """Predicts what networks cost on one target at one precision. Build it with `fit` or `load_estimator`.
@@ -171,6 +180,20 @@ class Estimator:
         """The moment of a closed graph that needs most memory, in bytes, as the target lays tensors and weights."""
         subgraphs = subgraphs_of(model, self.target)
         return self._peak(graph_of(model), subgraphs, self._rows(subgraphs))
+
+    def reordered(self, model: Graph | Network) -> Reordered | None:
+        """The peak of a closed graph in the order of execution that needs least memory.
+
+        None where no order needs less, and where the target's compiler chooses the order itself.
+        """
+        if isinstance(self.target.tool, Vela):
+            return None
+        graph, subgraphs = graph_of(model), subgraphs_of(model, self.target)
+        found = best_order(graph, subgraphs, self.target.layout.channel_block)
+        lowest = self._peak(graph, found, self._rows(found)).size
+        if lowest >= self._peak(graph, subgraphs, self._rows(subgraphs)).size:
+            return None
+        return Reordered(lowest, tuple(part.name for part in found))
 
     def _rows(self, subgraphs: Sequence[Subgraph]) -> Rows:
         return Rows.of_workloads([subgraph.workload for subgraph in self._run(subgraphs)])

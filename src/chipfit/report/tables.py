@@ -208,7 +208,8 @@ def _totals(model: Graph | Network, estimator: Estimator) -> Table:
             "memory" if layout.weights_on_chip else "activations",
             amount("peak_memory", float(costs.peak_bytes[0])),
             f"counted{_beyond(estimator.target, int(costs.peak_bytes[0]))}"
-            f"{', weights included' if layout.weights_on_chip else ''}, at the peak: {listed(tensors)}",
+            f"{', weights included' if layout.weights_on_chip else ''}, at the peak: {listed(tensors)}"
+            f"{_in_another_order(estimator, model)}",
         ),
         ("MACs", amount("macs", float(costs.macs[0])), "counted, per image"),
         ("parameters", amount("parameters", float(costs.parameters[0])), "counted, batch normalisation folded"),
@@ -223,6 +224,13 @@ def _beyond(target: Target, peak_bytes: int) -> str:
     if peak_bytes <= on_chip:
         return ""
     return f", more than the {amount('peak_memory', on_chip)} on chip (the rest lies outside)"
+
+
+def _in_another_order(estimator: Estimator, model: Graph | Network) -> str:
+    found = estimator.reordered(model)
+    if found is None:
+        return ""
+    return f"; {amount('peak_memory', found.size)} in another order of execution (--json has it)"
 
 
 def _unsupported(found: Sequence[Unsupported], target: str) -> Text:
