@@ -30,7 +30,7 @@ FOLDS = 3
 
 _PIECE_BOUND = np.array([0, 0, 1, 2, 2, 2, 2])
 _SMALLEST_ERROR = 1e-4
-_LEAST_ROWS = 40
+_LEAST_ROWS, _PLENTY_OF_ROWS = 8, 40
 _KINDS = len(WORKLOAD_KINDS)
 
 
@@ -136,6 +136,7 @@ def fit_roofline(terms: Floats, cycles: Floats, described: Floats) -> Floats:
     errors; a resource that decides few rows, and a term that is zero in them, keep the description.
     """
     best, lowest = described, np.inf
+    least = int(np.clip(len(cycles) / 8, _LEAST_ROWS, _PLENTY_OF_ROWS))
     pieces = described.copy()
     for _ in range(8):
         values = terms @ pieces.T
@@ -145,9 +146,9 @@ def fit_roofline(terms: Floats, cycles: Floats, described: Floats) -> Floats:
         decides = values.argmax(axis=1)
         for piece in range(len(pieces)):
             rows = np.flatnonzero(decides == piece)
-            if len(rows) < _LEAST_ROWS:
+            if len(rows) < least:
                 continue
-            used = (described[piece] > 0) & ((terms[rows] > 0).sum(axis=0) >= _LEAST_ROWS)
+            used = (described[piece] > 0) & ((terms[rows] > 0).sum(axis=0) >= least)
             pieces[piece, used] = _non_negative(terms[np.ix_(rows, used)] / cycles[rows, None])
             # Nothing runs faster than its fixed cycles, and a logarithm needs something above zero.
             pieces[piece, 0] = max(pieces[piece, 0], 0.05)
