@@ -35,8 +35,8 @@ SHARES: Mapping[str, float] = {
 HELD_OUT = 0.15
 """Share of the subgraphs that errors are measured on."""
 LEARNT_NETWORKS = 0.7
-"""Share of the whole networks whose subgraphs are learnt from as well, as they are measured in their place. On the rest
-errors are measured; the spread is calibrated on half of them and checked on the other half."""
+"""Share of the whole networks whose subgraphs are learnt from, as they are measured in their place, before errors are
+measured on the rest; the spread is calibrated on half of them and checked on the other half."""
 LEAST_BUDGET = 100
 LEAST_NETWORKS = 10
 
@@ -137,9 +137,9 @@ def fit_measured(
 ) -> Estimator:
     """An estimator of `target` from a table of measurements.
 
-    Subgraphs on their own are learnt from, but for a share that is held out; whole networks in the table are held out.
-    Without any the spread of a network is that of its rows alone, and `Provenance.network_errors` is None. Raises
-    `InvalidInput` for too few subgraphs, kinds that the target cannot run, measurements without latency or from
+    Errors and spreads are those of a regression that did not see a share of the subgraphs and of the whole networks;
+    the one that is returned then learns from all of them. Without whole networks the spread of a network is that of its
+    rows alone, and `Provenance.network_errors` is None. Raises `InvalidInput` for too few subgraphs, kinds that the target cannot run, measurements without latency or from
     several tools, and an unknown precision.
     """
     numbers, generator = target.precision(precision), np.random.default_rng([seed, 1])
@@ -163,7 +163,7 @@ def fit_measured(
         source,
         source.date or date.today().isoformat(),
         seed,
-        {kind: int((train.rows.kinds == code).sum()) for kind, code in codes.items()},
+        {WORKLOAD_KINDS[code]: int((measured.rows.kinds == code).sum()) for code in np.unique(measured.rows.kinds)},
         {
             kind: errors(predicted.latency_s[own], test.latency_s[own], predicted.spread_s[own])
             for kind, code in codes.items()
@@ -171,7 +171,8 @@ def fit_measured(
         },
         network_errors,
     )
-    return Estimator(target, precision or target.default_precision, regression, systematic, provenance)
+    learnt = regress(target, numbers, measured.rows, measured.latency_s, measured.energy_j, generator, progress)
+    return Estimator(target, precision or target.default_precision, learnt, systematic, provenance)
 
 
 def _unseen(table: Table, generator: np.random.Generator) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from chipfit.graph.graph import Graph
 from chipfit.graph.memory import liveness
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, both, either, equal, maximum, minimum, negate, never, where
+from chipfit.graph.workload import Workload
 
 TAKES, GIVES = 1, 2
 """What `Workload.striped` adds up: the input, the output is only there in stripes."""
@@ -57,7 +58,7 @@ def with_neighbours(
         for source, condition in part.reads
         if source in place
     ]
-    takes, gives = _striped(subgraphs, links, striped, own, room)
+    takes, gives = _striped(subgraphs, links, striped, own, alive, room)
     buffers = [minimum(part.workload.parameters, room // 2) for part in subgraphs]
     small = _small(subgraphs, links, buffers, alive, room)
     # Stripes are made as high as memory allows, so that a tensor in stripes takes the room of a whole one, or all.
@@ -86,15 +87,22 @@ def with_neighbours(
 
 
 def _striped(
-    subgraphs: Sequence[Subgraph], links: Sequence[_Link], striped: Collection[str], own: Sequence[Value], room: int
+    subgraphs: Sequence[Subgraph],
+    links: Sequence[_Link],
+    striped: Collection[str],
+    own: Sequence[Value],
+    alive: Sequence[Mapping[str, Value]],
+    room: int,
 ) -> tuple[list[Value], list[Value]]:
     """Under which codes every subgraph takes its input in stripes, and gives its output so.
 
     That is so between two that run one after the other and share a tensor with nobody else, where the second finds no
-    room for all that it reads and writes. An element-wise operator may begin a run.
+    room for all that it reads and writes, as long as the lowest stripes of a whole run do. An element-wise operator may
+    begin a run.
     """
     takes: list[Value] = [False] * len(subgraphs)
     gives: list[Value] = [False] * len(subgraphs)
+    run: list[Value] = [0] * len(subgraphs)
     readers: list[Value] = [0] * len(subgraphs)
     for link in links:
         readers[link.giver] = readers[link.giver] + where(link.condition, 1, 0)
@@ -105,10 +113,20 @@ def _striped(
         linked = both(link.condition, both(_follows(subgraphs, link.giver, link.reader), equal(readers[link.giver], 1)))
         linked = both(linked, both(negate(first.gives_output), own[link.reader] > room))
         linked = both(linked, both(equal(first.workload.adds, 0), equal(second.workload.adds, 0)))
+        needed = run[link.giver] + _lowest(alive[link.giver][first.name], first.workload, second.workload)
+        linked = both(linked, needed <= room)
         if not never(linked):
+            run[link.reader] = where(linked, needed, run[link.reader])
             takes[link.reader] = either(takes[link.reader], linked)
             gives[link.giver] = either(gives[link.giver], linked)
     return takes, gives
+
+
+def _lowest(size: Value, giver: Workload, reader: Workload) -> Value:
+    """Elements of the lowest stripe of a tensor that a reader can work with: what it needs for one of its rows, twice, as
+    the giver writes while the reader reads."""
+    rows = 2 * (reader.dilation_height * (reader.kernel_height - 1) + 1)
+    return size // giver.out_height * minimum(rows, giver.out_height)
 
 
 def _rolled(
