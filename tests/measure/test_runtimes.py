@@ -1,6 +1,7 @@
 """Runtimes of this machine: the clock is patient, the fixed cost of a call goes off, and totals are about sums."""
 
 import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -8,13 +9,12 @@ import pytest
 from chipfit.errors import InvalidInput, MissingDependency
 from chipfit.estimate.random_networks import random_networks
 from chipfit.graph.build import Builder
-from chipfit.graph.graph import Graph
 from chipfit.graph.ops import Activation, Conv2d, Opaque
 from chipfit.graph.subgraphs import cut
-from chipfit.measure import Failure, Measurement, Part, Run, Source, Specimen, tool_for
+from chipfit.measure import Failure, Part, Run, Source, Specimen, tool_for
 from chipfit.measure import board_runner as runner
 from chipfit.measure.board_runner import Timing, timed
-from chipfit.measure.runtimes import CHAINS, Clocked, Fixed, chain, drawn, fixed_cost, runtime
+from chipfit.measure.runtimes import CHAINS, Clocked, Fixed, chain, fixed_cost, runtime
 from chipfit.nets.network import Network
 from chipfit.targets import load_target, variant
 
@@ -65,9 +65,11 @@ def test_what_a_call_costs_is_found_from_two_chains() -> None:
 
 def test_nothing_takes_less_than_a_layer_that_does_nothing() -> None:
     fixed = Fixed(5e-6, 2e-7, 1e-8)
-    assert fixed.taken_off(25e-6, 0, HERE).latency_s == pytest.approx(20e-6)
-    assert fixed.taken_off(4e-6, 0, HERE).latency_s == 2e-7
-    assert fixed.taken_off(4e-6, 3e-8, HERE).spread_s == pytest.approx(np.hypot(3e-8, 1e-8))
+    found = fixed.taken_off(Timing(25e-6, 26e-6, 0, 7))
+    assert found[:2] == pytest.approx((20e-6, 21e-6))
+    assert found.repeats == 7
+    assert fixed.taken_off(Timing(4e-6, 4e-6, 0, 7)).minimum_s == 2e-7
+    assert fixed.taken_off(Timing(4e-6, 4e-6, 3e-8, 7)).spread_s == pytest.approx(np.hypot(3e-8, 1e-8))
 
 
 @pytest.fixture(scope="module", params=[CPU, BY_ONNX], ids=lambda target: target.tool.kind)
@@ -101,7 +103,7 @@ def test_what_cannot_run_is_named_and_the_rest_goes_on(tool: Clocked) -> None:
     assert isinstance(found[0], Failure)
     assert "Warp" in found[0].why
     assert isinstance(found[1], Run)
-    assert not found[1].parts
+    assert bool(found[1].parts) == (tool.places is not None)
 
 
 def test_a_longer_chain_takes_longer(tool: Clocked) -> None:
@@ -155,38 +157,51 @@ def test_a_gpu_times_networks() -> None:
     assert isinstance(found[0], Run)
 
 
-def _sum_of_parts(tool: Clocked, graph: Graph) -> float:
-    """The subgraphs of a network timed one by one, as parts of the graph itself."""
-    total = 0.0
-    for part in cut(graph, tool.target.fuses):
-        found = tool.networks([drawn(_lifted(graph, [key for key, _ in part.members]), 40.0, 0)])[0]
-        assert isinstance(found, Run)
-        total += found.measurement.latency_s
-    return total
-
-
-def _lifted(graph: Graph, keys: list[str]) -> Graph:
-    """Some nodes of a graph as one of their own."""
-    b, names = Builder(), dict[str, str]()
-    for key in keys:
-        for name in graph.by_key[key].inputs:
-            if name not in names:
-                names[name] = b.input(f"in{len(names)}", graph.shapes[name])
-        names[key] = b.add(graph.by_key[key].op, *(names[name] for name in graph.by_key[key].inputs), key=key)
-    return b.graph(names[keys[-1]])
-
-
-@pytest.mark.slow
-def test_litert_takes_about_the_sum_of_its_parts() -> None:
+def test_parts_are_the_subgraphs_and_add_up_to_the_whole() -> None:
     pytest.importorskip("ai_edge_litert")
     tool = runtime(CPU)
-    ratios: list[float] = []
-    for graph in random_networks(6, np.random.default_rng(77)):
-        whole = tool.networks([graph])[0]
-        assert isinstance(whole, Run)
-        assert isinstance(whole.measurement, Measurement)
-        ratios.append(_sum_of_parts(tool, graph) / whole.measurement.latency_s)
-    assert 0.8 < float(np.median(ratios)) < 1.25
+    graphs = random_networks(3, np.random.default_rng(77))
+    for graph, run in zip(graphs, tool.networks(graphs), strict=True):
+        assert isinstance(run, Run)
+        assert {name: part.workload for name, part in run.parts.items()} == {
+            part.name: part.workload for part in cut(graph, CPU.fuses)
+        }
+        total = sum(part.measurement.latency_s for part in run.parts.values())
+        assert total == pytest.approx(run.measurement.latency_s, rel=1e-9)
+        assert all(part.measurement.spread_s > 0 for part in run.parts.values())
+
+
+def in_the_middle(seconds: Mapping[str, float]) -> Callable[[Network], dict[str, Timing]]:
+    """Places of a runtime that takes so long for each operator, by the tensor that it gives."""
+    return lambda network: {
+        key: Timing(seconds.get(key, 1e-3), 0.0, 1e-9, 16) for key in (node.key for node in network.graph.nodes)
+    }
+
+
+def test_a_specimen_takes_what_it_takes_in_its_place_unless_that_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Constant:
+        """A runtime whose calls take 3 microseconds each."""
+
+        now = 0.0
+
+        def __call__(self, network: Network) -> runner.Call:
+            def call() -> None:
+                self.now += 3e-6
+
+            return call
+
+    clock = Constant()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    long = Clocked(CPU, clock, HERE, in_the_middle({"specimen": 7e-6, "activation": 2e-6}))
+    (found,) = long.subgraphs([conv(8)])
+    assert isinstance(found, Part)
+    assert found.measurement.latency_s == pytest.approx(9e-6)
+    short = Clocked(CPU, clock, HERE, in_the_middle({"specimen": 1e-6, "activation": 1e-6}))
+    (found,) = short.subgraphs([conv(8)])
+    assert isinstance(found, Part)
+    assert found.measurement.latency_s == short.fixed.taken_off(Timing(3e-6, 3e-6, 0, 1)).minimum_s
+    untold = Clocked(CPU, clock, HERE, lambda network: {})
+    assert isinstance(untold.subgraphs([conv(8)])[0], Failure)
 
 
 class Slow:

@@ -125,7 +125,7 @@ def _litert(interpreter_type: Any, model: bytes, threads: int) -> Call:
         interpreter = interpreter_type(model_content=model, num_threads=threads)
         interpreter.allocate_tensors()
         for place in interpreter.get_input_details():
-            interpreter.set_tensor(place["index"], _noise(place["shape"], place["dtype"]))
+            interpreter.set_tensor(place["index"], noise(place["shape"], place["dtype"]))
         interpreter.invoke()
     except (RuntimeError, ValueError) as error:
         raise CannotRun(" ".join(str(error).split())) from None
@@ -139,7 +139,7 @@ def _onnx(library: Any, model: bytes, threads: int) -> Call:
     options.log_severity_level = 3
     try:
         session = library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        inputs = {item.name: _noise([_size(size) for size in item.shape], "float32") for item in session.get_inputs()}
+        inputs = {item.name: noise([_size(size) for size in item.shape], "float32") for item in session.get_inputs()}
         session.run(None, inputs)
     except Exception as error:  # the runtime's own errors have no other base
         raise CannotRun(" ".join(str(error).split())) from None
@@ -150,7 +150,7 @@ def _size(size: object) -> int:
     return size if isinstance(size, int) else 1
 
 
-def _noise(shape: Any, dtype: Any) -> Any:
+def noise(shape: Any, dtype: Any) -> Any:
     """Numbers that no runtime can take a short cut for."""
     import numpy as np
 

@@ -1,14 +1,16 @@
 """Runtimes of this machine, by the clock: LiteRT and ONNX Runtime on its CPU, PyTorch on its GPU.
 
-Subgraphs are timed as networks of their own. The time is the fastest of many calls, as what other programs take only
-adds, without what a call costs that does nothing: the time of a short chain of tiny layers less what its layers take,
-as a longer chain tells. A machine can be slow for seconds on end, so all is timed again after the last, and what does
-not agree once more. Nothing here is exact: `spread_s` says how far repetitions lie apart.
+The time is the fastest of many calls, as what other programs take only adds, without what a call costs that does
+nothing: the time of a short chain of tiny layers less what its layers take, as a longer chain tells. Where a runtime
+tells what each operator takes, subgraphs are timed in the middle of a network, with what caches hold there; elsewhere,
+and where operators take less than its clock can tell, as networks of their own. A machine can be slow for seconds on
+end, so all is timed again after the last, and what does not agree once more. Nothing here is exact: `spread_s` says how
+far repetitions lie apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, partial
@@ -21,8 +23,11 @@ from chipfit.errors import InvalidInput, MissingDependency, UnsupportedOperator
 from chipfit.graph.build import Builder
 from chipfit.graph.graph import Graph
 from chipfit.measure.board_runner import Call, CannotRun, Timing, litert_runtime, onnx_runtime, timed
+from chipfit.measure.litert_profiler import known_version
+from chipfit.measure.litert_rows import in_place
 from chipfit.measure.measurement import Failure, Measurement, Part, Run, Source
-from chipfit.measure.specimen import Largest, Specimen, integer_weights, ranges_of
+from chipfit.measure.specimen import NAME, Largest, Specimen, integer_weights, ranges_of
+from chipfit.measure.subgraphs import subgraphs_of
 from chipfit.nets.network import Network
 from chipfit.targets.target import Precision, Runtime, Target
 
@@ -32,6 +37,11 @@ PASSES, MOST_PASSES = 2, 4
 """How often everything is timed, and what does not agree at most."""
 TOLERANCE = 0.03
 """By how much the two fastest passes may differ."""
+SHORTEST_S = 5e-6
+"""What takes less in its place is timed alone: there a runtime counts whole microseconds."""
+
+Places = Callable[[Network], Mapping[str, Timing]]
+"""What the operators of a network take in their place, by the tensor that each gives, in the order of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +52,11 @@ class Fixed:
     layer_s: float
     spread_s: float
 
-    def taken_off(self, latency_s: float, spread_s: float, source: Source) -> Measurement:
-        """A measured time without that of the call: nothing takes less than a layer that computes next to nothing."""
+    def taken_off(self, found: Timing) -> Timing:
+        """A time without that of the call: nothing takes less than a layer that computes next to nothing."""
         least = max(self.layer_s, self.spread_s)
-        return Measurement(max(latency_s - self.call_s, least), source, spread_s=hypot(spread_s, self.spread_s))
+        fastest, median = (max(value - self.call_s, least) for value in (found.minimum_s, found.median_s))
+        return Timing(fastest, median, hypot(found.spread_s, self.spread_s), found.repeats)
 
 
 def fixed_cost(short: Timing, long: Timing) -> Fixed:
@@ -61,12 +72,14 @@ class Clocked:
     """A runtime of this machine for one target: a `measure.Tool`.
 
     `opened` makes a network ready and gives one call of it; it raises `CannotRun` for a network that the runtime
-    refuses. Weights that a graph does not bring are drawn with `seed`.
+    refuses. `places` tells what its operators take, where the runtime does. Weights that a graph does not bring are
+    drawn with `seed`.
     """
 
     target: Target
     opened: Callable[[Network], Call]
     source: Source
+    places: Places | None = None
     seed: int = 0
     largest: Largest = Largest(1 << 22, 1 << 23)  # noqa: RUF009 (frozen)
     budget: int = 3_000
@@ -79,22 +92,67 @@ class Clocked:
         return fixed_cost(short, long)
 
     def subgraphs(self, specimens: Sequence[Specimen]) -> list[Part | Failure]:
-        """Every specimen as a network of its own, with the workload that it has in the middle of one."""
-        measured = self._timed(
-            [partial(drawn, item.alone, item.sigma, self.seed + n) for n, item in enumerate(specimens)]
-        )
+        """Every specimen with the workload that it has in the middle of a network."""
+        measured = self._timed([partial(self._specimen, item, self.seed + n) for n, item in enumerate(specimens)])
         return [
             Part(item.workload(self.target.fuses), each) if isinstance(each, Measurement) else each
             for item, each in zip(specimens, measured, strict=True)
         ]
 
     def networks(self, models: Sequence[Graph | Network], sigma: float = 40.0) -> list[Run | Failure]:
-        """Whole networks: only their totals are known, so runs come without parts."""
-        measured = self._timed([partial(_network, item, sigma, self.seed + n) for n, item in enumerate(models)])
-        return [Run(each, {}, {}) if isinstance(each, Measurement) else each for each in measured]
+        """Whole networks; runs come with parts, which add up to the whole, where the runtime tells of operators."""
+        makers = [partial(_network, item, sigma, self.seed + n) for n, item in enumerate(models)]
+        measured = self._timed([partial(self._whole, make) for make in makers])
+        return [
+            Run(each, self._parts(make(), each), {}) if isinstance(each, Measurement) else each
+            for make, each in zip(makers, measured, strict=True)
+        ]
 
-    def _timed(self, makers: Sequence[Callable[[], Network]]) -> list[Measurement | Failure]:
-        """Times networks in passes; they are made anew in each, as all of them together would not fit into memory."""
+    def _whole(self, make: Callable[[], Network]) -> Timing:
+        return self.fixed.taken_off(timed(self.opened(make())))
+
+    def _specimen(self, item: Specimen, seed: int) -> Timing:
+        if self.places is not None:
+            own = self._shares(drawn(item.inside, item.sigma, seed)).get(NAME)
+            if own is None:
+                raise CannotRun("the runtime does not tell what its operators take")
+            if own.minimum_s >= SHORTEST_S:
+                return own
+        return self._whole(partial(drawn, item.alone, item.sigma, seed))
+
+    def _shares(self, network: Network) -> dict[str, Timing]:
+        """What each subgraph takes, by name; nothing where the runtime does not tell. What was put in for a node (a
+        pad, a transposition) belongs to that node."""
+        found = {} if self.places is None else self.places(network)
+        subgraphs = subgraphs_of(network, self.target)
+        owner = {key: part.name for part in subgraphs for key, _ in part.members}
+        shares = {part.name: Timing(0.0, 0.0, 0.0, 0) for part in subgraphs} if found else {}
+        name = subgraphs[-1].name
+        for tensor, own in reversed([*found.items()]):
+            name = owner.get(tensor, name)
+            so_far = shares[name]
+            times = (so_far.minimum_s + own.minimum_s, so_far.median_s + own.median_s)
+            shares[name] = Timing(*times, hypot(so_far.spread_s, own.spread_s), own.repeats)
+        return shares
+
+    def _parts(self, network: Network, whole: Measurement) -> dict[str, Part]:
+        shares = self._shares(network)
+        least = max(self.fixed.layer_s, self.fixed.spread_s)
+        times = {name: max(own.minimum_s, least) for name, own in shares.items()}
+        scale = whole.latency_s / sum(times.values()) if times else 1.0
+        return {
+            part.name: Part(
+                part.workload,
+                Measurement(
+                    times[part.name] * scale, self.source, spread_s=max(shares[part.name].spread_s, self.fixed.spread_s)
+                ),
+            )
+            for part in subgraphs_of(network, self.target)
+            if times
+        }
+
+    def _timed(self, makers: Sequence[Callable[[], Timing]]) -> list[Measurement | Failure]:
+        """Times in passes; networks are made anew in each, as all of them together would not fit into memory."""
         times: list[list[Timing]] = [[] for _ in makers]
         failures: dict[int, Failure] = {}
         for number in range(MOST_PASSES):
@@ -102,7 +160,7 @@ class Clocked:
                 if place in failures or (number >= PASSES and agreeing(times[place])):
                     continue
                 try:
-                    times[place].append(timed(self.opened(make())))
+                    times[place].append(make())
                 except (CannotRun, UnsupportedOperator) as error:
                     failures[place] = Failure(str(error))
         return [failures.get(place) or self._measurement(own) for place, own in enumerate(times)]
@@ -111,7 +169,7 @@ class Clocked:
         best, second = sorted(passes, key=lambda found: found.minimum_s)[:2]
         # The standard deviation of two numbers is their distance by the root of two.
         spread_s = hypot(best.spread_s, (second.minimum_s - best.minimum_s) / sqrt(2))
-        return self.fixed.taken_off(best.minimum_s, spread_s, self.source)
+        return Measurement(best.minimum_s, self.source, spread_s=spread_s)
 
 
 def agreeing(passes: Sequence[Timing]) -> bool:
@@ -159,7 +217,9 @@ def runtime(target: Target, precision: str | None = None) -> Clocked:
 
 
 def _litert(target: Target, tool: Runtime, numbers: Precision) -> Clocked:
-    from chipfit.nets.tflite.exporter import tflite_model
+    from chipfit.nets.tflite.exporter import program_of
+    from chipfit.nets.tflite.program import Program
+    from chipfit.nets.tflite.writer import written
 
     found = litert_runtime()
     if found is None:
@@ -168,12 +228,20 @@ def _litert(target: Target, tool: Runtime, numbers: Precision) -> Clocked:
             "install it with: pip install 'chipfit[litert]'"
         )
     integers = _bits(target, numbers, (8, 32)) == 8
+    known_version(found.name, found.version)
+
+    def program(network: Network) -> Program:
+        return program_of(network, ranges_of(network.graph) if integers and not network.quantisation else None)
 
     def opened(network: Network) -> Call:
-        ranges = ranges_of(network.graph) if integers and not network.quantisation else None
-        return found.opened(tflite_model(network, ranges), tool.threads)
+        return found.opened(written(program(network), "chipfit"), tool.threads)
 
-    return Clocked(target, opened, Source("measured", found.name, found.version, date.today().isoformat()))
+    def places(network: Network) -> Mapping[str, Timing]:
+        return in_place(program(network), tool.threads)
+
+    source = Source("measured", found.name, found.version, date.today().isoformat())
+    # A network tells of forty operators in the time of three or four on their own.
+    return Clocked(target, opened, source, places, budget=2_000, whole=160)
 
 
 def _onnxruntime(target: Target, tool: Runtime, numbers: Precision) -> Clocked:
