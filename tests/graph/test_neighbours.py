@@ -76,11 +76,8 @@ def test_a_tensor_that_two_read_is_whole() -> None:
     assert found["second"].far_input
 
 
-@settings(max_examples=12)
-@given(spaces())
-def test_more_room_never_puts_a_neighbour_into_stripes(graph: Graph) -> None:
-    closed = graph.close(codes_of(graph)[-1])
-    little, much = around(closed, 60), around(closed, 600)
-    for less, more in zip(little, much, strict=True):
-        assert (more.workload.striped, less.workload.striped) != (TAKES + GIVES, 0)
-        assert int(more.workload.striped) & ~int(less.workload.striped) == 0
+def test_a_run_ends_where_its_lowest_stripes_find_no_room_together() -> None:
+    """Six rows of 32 channels on 16 pixels are 3072 elements, of 4 channels 384: two such tensors find room, no third."""
+    found = {part.name: part.workload for part in around(chain(), 3_500)}
+    assert [found[f"conv{number}"].striped for number in range(4)] == [GIVES, TAKES + GIVES, TAKES, 0]
+    assert found["conv2"].far_output

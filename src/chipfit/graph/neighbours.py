@@ -123,8 +123,8 @@ def _striped(
 
 
 def _lowest(size: Value, giver: Workload, reader: Workload) -> Value:
-    """Elements of the lowest stripe of a tensor that a reader can work with: what it needs for one of its rows, twice, as
-    the giver writes while the reader reads."""
+    """Elements of the lowest stripe of a tensor that a reader can work with: what it needs for one of its rows, twice,
+    as the giver writes while the reader reads."""
     rows = 2 * (reader.dilation_height * (reader.kernel_height - 1) + 1)
     return size // giver.out_height * minimum(rows, giver.out_height)
 
