@@ -77,7 +77,7 @@ def test_a_tensor_that_two_read_is_whole() -> None:
 
 
 def test_a_run_ends_where_its_lowest_stripes_find_no_room_together() -> None:
-    """Six rows of 32 channels on 16 pixels are 3072 elements, of 4 channels 384: two such tensors find room, no third."""
+    """Six rows of 32 channels on 16 pixels are 3072 elements, of 4 channels 384: room for two such."""
     found = {part.name: part.workload for part in around(chain(), 3_500)}
     assert [found[f"conv{number}"].striped for number in range(4)] == [GIVES, TAKES + GIVES, TAKES, 0]
     assert found["conv2"].far_output
