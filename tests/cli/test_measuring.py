@@ -10,6 +10,7 @@ import pytest
 
 from chipfit.cli.main import main
 from chipfit.measure.table import read_table
+from chipfit.targets import load_target
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -53,6 +54,10 @@ def test_the_simulator_measures_by_default(chipfit: Run, tmp_path: Path) -> None
         (("neural-engine",), "--out FILE is missing"),
         (("neural-engine", "--import", "results.csv"), "--import needs the folder of the plan and a table to write"),
         (("neural-engine", "--plan", "jobs", "--out", "t.csv"), "--plan writes a folder"),
+        (("neural-engine", "--plan", "jobs", "--error", "2%"), "--error and --fusion need answers at once"),
+        (("neural-engine", "--fusion", "--out", "t.csv"), "--fusion prints what it finds"),
+        (("neural-engine", "--error", "small", "--out", "t.csv"), "--error 'small': write a share such as 5%"),
+        (("neural-engine", "--error", "200%", "--out", "t.csv"), "must be a fraction from 0 to 1"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(chipfit: Run, arguments: tuple[str, ...], message: str) -> None:
@@ -60,6 +65,31 @@ def test_options_that_do_not_go_together_are_one_line(chipfit: Run, arguments: t
     assert (status, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_what_is_measured_is_chosen_until_the_error_is_small_enough(chipfit: Run, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    status, out, err = chipfit("profile", "neural-engine", "--out", table, "--error", "20%", "--count", 400, "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["stopped"] == "error"
+    assert found["error"] <= 0.2
+    assert [each["subgraphs"] for each in found["rounds"]][-1] == found["subgraphs"] >= 100
+    assert "subgraphs measured: nine of ten networks within" in err
+    status, out, _ = chipfit("fit", table, "--target", "neural-engine", "--out", tmp_path / "e.json", "--json")
+    assert status == 0
+    assert json.loads(out)["network_errors"]["count"] > 0
+
+
+def test_fusion_prints_a_table_that_a_target_file_takes(chipfit: Run, tmp_path: Path) -> None:
+    status, out, _ = chipfit("profile", "neural-engine", "--fusion")
+    assert status == 0
+    written = tmp_path / "mine.toml"
+    written.write_text(f'base = "neural-engine"\nname = "mine"\n{out[out.index("[fuses]") :]}')
+    chip, mine = load_target("neural-engine"), load_target(str(written))
+    assert mine.fuses == chip.fuses
+    status, out, _ = chipfit("profile", "neural-engine", "--fusion", "--json")
+    assert {kind: frozenset(names) for kind, names in json.loads(out)["fuses"].items()} == chip.fuses
 
 
 def test_a_board_says_how_it_is_measured(chipfit: Run, board: Path, tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_rounds_go_on_until_the_budget_is_spent(target, chip):
     alone = [load for load, number in zip(rounds[-1].table.workloads, rounds[-1].table.networks, strict=True)
              if number is None]  # fmt: skip
     assert len(alone) == 150
+    assert rounds[-1].held_out == len(set(rounds[-1].table.networks) - {None})
     assert fit_measured(target, rounds[-1].table).provenance.network_errors is not None
     again = list(choosing(target, Simulated(target, simulator(chip), whole=12), error=0, budget=150, seed=3))
     assert again[-1].table.workloads == rounds[-1].table.workloads
@@ -131,8 +132,8 @@ def test_it_stops_where_the_error_is_small_enough(target):
     *before, last = choosing(target, Simulated(target, simulator(target), whole=12), error=0.3, budget=2000, seed=3)
     assert last.stopped == "error"
     assert last.error <= 0.3
-    assert all(each.error > 0.3 for each in before)
-    assert last.subgraphs < 2000
+    assert all(each.error > 0.3 or each.subgraphs < 100 for each in before)
+    assert 100 <= last.subgraphs < 2000
 
 
 def test_networks_without_parts_tell_the_error_too(target):

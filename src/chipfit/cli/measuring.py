@@ -14,6 +14,17 @@ from chipfit.cli.output import fitting, notices, people, print_json, progress
 Out = Annotated[Path | None, typer.Option(help="The table of measurements to write (CSV).")]
 Plan = Annotated[Path | None, typer.Option(help="A folder of models to time on a board, to write or to read back.")]
 Results = Annotated[Path | None, typer.Option("--import", help="Times from the board, to read back with --plan.")]
+Error = Annotated[
+    str | None,
+    typer.Option(
+        "--error",
+        help="Choose what to measure next until nine of ten held-out networks are estimated so well, such as 5% "
+        "(0%: until --count are measured).",
+    ),
+]
+Fusion = Annotated[
+    bool, typer.Option("--fusion", help="Instead: find out by measuring what runs together with the operator before.")
+]
 Count = Annotated[int | None, typer.Option(min=100, help="How many subgraphs (default: as the tool is fast).")]
 
 
@@ -23,6 +34,8 @@ def profile(
     count: Count = None,
     plan: Plan = None,
     results: Results = None,
+    error: Error = None,
+    fusion: Fusion = False,
     partial: Annotated[bool, typer.Option(help="With --import: models that were not timed are left out.")] = False,
     seed: Annotated[int, typer.Option(help="Which subgraphs are drawn.")] = 0,
     precision: Precision = None,
@@ -31,7 +44,13 @@ def profile(
     """Measures subgraphs on a chip with its tool, or writes what to run on your own board and reads it back."""
     from chipfit.errors import InvalidInput
 
-    if results is not None:
+    if (fusion or error is not None) and (plan is not None or results is not None):
+        raise InvalidInput("--error and --fusion need answers at once: a board that is measured by --plan gives none")
+    if fusion:
+        if out is not None or error is not None:
+            raise InvalidInput("--fusion prints what it finds and measures nothing else: leave --out and --error away")
+        _fusion(target, precision, json)
+    elif results is not None:
         if plan is None or out is None:
             raise InvalidInput("--import needs the folder of the plan and a table to write: --plan DIR --out FILE")
         _read_back(target, results, plan, out, partial, json)
@@ -41,8 +60,77 @@ def profile(
         _write_plan(target, plan, count, seed, json)
     elif out is None:
         raise InvalidInput("--out FILE is missing: where to write the measurements (or --plan DIR for your own board)")
+    elif error is not None:
+        _choose(target, out, error, count, seed, precision, json)
     else:
         _measure(target, out, count, seed, precision, json)
+
+
+def _choose(
+    target: str, out: Path, error: str, count: int | None, seed: int, precision: str | None, json: bool
+) -> None:
+    from chipfit.estimate.choose import choosing
+    from chipfit.measure import tool_for
+    from chipfit.measure.table import write_table
+    from chipfit.targets import load_target
+
+    chip = load_target(target)
+    course: list[tuple[int, float]] = []
+    last = None
+    for last in choosing(
+        chip, tool_for(chip, precision), error=_fraction(error), budget=count, seed=seed, precision=precision
+    ):
+        course.append((last.subgraphs, last.error))
+        notices().print(
+            f"  {last.subgraphs} subgraphs measured: nine of ten networks within {last.error:.2%}", highlight=False
+        )
+    assert last is not None
+    assert last.stopped is not None
+    write_table(out, last.table)
+    if json:
+        found = {"target": chip.name, "subgraphs": last.subgraphs, "held_out_networks": last.held_out}
+        rounds = [{"subgraphs": number, "error": off} for number, off in course]
+        print_json(found | {"error": last.error, "stopped": last.stopped, "rounds": rounds, "path": str(out)})
+        return
+    why = {
+        "error": "the error is as small as asked for",
+        "budget": "as many were measured as allowed",
+        "candidates": "nothing is left that would teach anything",
+    }[last.stopped]
+    people().print(
+        f"  {last.subgraphs} subgraphs and {last.held_out} held-out networks measured on {chip.name}: {out}\n"
+        f"  nine of ten of these networks are estimated within {last.error:.2%}\n"
+        f"  stopped because {why}",
+        highlight=False,
+    )
+
+
+def _fraction(text: str) -> float:
+    """A share from "2%" or "0.02". Raises `InvalidInput` for anything else."""
+    from chipfit.errors import InvalidInput
+
+    try:
+        return float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        raise InvalidInput(f"--error {text!r}: write a share such as 5% or 0.05") from None
+
+
+def _fusion(target: str, precision: str | None, json: bool) -> None:
+    from dataclasses import asdict
+
+    from chipfit.estimate.fusion import detect_fusion, fuses_of
+    from chipfit.measure import tool_for
+    from chipfit.report.fusion import fusion
+    from chipfit.targets import load_target
+
+    chip = load_target(target)
+    notices().print(f"  measuring pairs of operators on {chip.name}", highlight=False)
+    evidence = detect_fusion(chip, tool_for(chip, precision))
+    if json:
+        pairs = [{**asdict(each), "contradicts": each.contradicts} for each in evidence]
+        print_json({"target": chip.name, "fuses": fuses_of(evidence), "pairs": pairs})
+        return
+    people().print(fusion(chip, evidence))
 
 
 def _measure(target: str, out: Path, count: int | None, seed: int, precision: str | None, json: bool) -> None:

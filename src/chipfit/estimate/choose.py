@@ -76,7 +76,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Where choosing stands: all that was measured, how many subgraphs of it were chosen, and the error.
+    """Where choosing stands: all that was measured, how many subgraphs and how many held-out networks, and the error.
 
     `error` is what nine of ten held-out networks lie within, as a fraction; `stopped` says why this is the last round
     ("error": it is small enough, "budget": as many were measured as allowed, "candidates": nothing is left to choose),
@@ -85,6 +85,7 @@ class Round:
 
     table: Table
     subgraphs: int
+    held_out: int
     error: float
     stopped: Stop | None
 
@@ -100,10 +101,10 @@ def choosing(
 ) -> Iterator[Round]:
     """Measures subgraphs batch by batch, each chosen by what the ones before have taught.
 
-    It ends when nine of ten held-out random networks are estimated within `error` (a fraction; 0: never), or `budget`
-    subgraphs are measured (None: the tool's own). The networks come on top; their subgraphs are in the table, but are
-    not learnt from meanwhile. Raises `InvalidInput` for an error or a budget that cannot be, and where the tool can
-    measure no network.
+    It ends when nine of ten held-out random networks are estimated within `error` (a fraction; 0: never), though not
+    before a fit has enough to learn from, or when `budget` subgraphs are measured (None: the tool's own). The networks
+    come on top: their subgraphs are in the table, but are not learnt from meanwhile. Raises `InvalidInput` for an error
+    or a budget that cannot be, and where the tool can measure no network.
     """
     budget = tool.budget if budget is None else budget
     _check(error, budget)
@@ -111,6 +112,7 @@ def choosing(
     held = measured_networks(target, tool, random_networks(min(tool.whole, HELD_NETWORKS), generator))
     if not held and not held.wholes:
         raise InvalidInput(f"none of the random networks could be measured on {target.name}: no error can be estimated")
+    networks = len(set(held.networks)) + len(held.wholes)
     around = bool(target.layout.striped) and len(held) > 0
     pool = pool_of(random_networks(CANDIDATE_NETWORKS, generator), target, tool.largest)
     table = _start(target, tool, generator)
@@ -123,8 +125,9 @@ def choosing(
         worth = pool.shares(predicted.latency_s) * predicted.spread_s / predicted.latency_s * novelty
         room = min(budget - len(table), max(LEAST_BATCH, int(GROWTH * len(table))))
         batch = chosen_networks(pool, worth, room) if around else chosen(pool.rows, worth, room)
-        stopped = _stopped(off <= error, len(table) >= budget, len(batch) == 0)
-        yield Round(joined([table, held]), len(table), off, stopped)
+        enough = off <= error and len(table) >= LEAST_BUDGET
+        stopped = _stopped(enough, len(table) >= budget, len(batch) == 0)
+        yield Round(joined([table, held]), len(table), networks, off, stopped)
         if stopped is not None:
             return
         if around:
@@ -143,8 +146,8 @@ def _check(error: float, budget: int) -> None:
         raise InvalidInput(f"error {error}: must be a fraction from 0 to 1, such as 0.02 for 2 %")
 
 
-def _stopped(exact: bool, spent: bool, empty: bool) -> Stop | None:
-    return "error" if exact else "budget" if spent else "candidates" if empty else None
+def _stopped(enough: bool, spent: bool, empty: bool) -> Stop | None:
+    return "error" if enough else "budget" if spent else "candidates" if empty else None
 
 
 def network_error(held: Table, predict: Callable[[Rows], Prediction]) -> float:
