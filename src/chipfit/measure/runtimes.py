@@ -241,7 +241,7 @@ def _litert(target: Target, tool: Runtime, numbers: Precision) -> Clocked:
 
     source = Source("measured", found.name, found.version, date.today().isoformat())
     # A network tells of forty operators in the time of three or four on their own.
-    return Clocked(target, opened, source, places, budget=2_000, whole=160)
+    return Clocked(target, opened, source, places, budget=3_000, whole=160)
 
 
 def _onnxruntime(target: Target, tool: Runtime, numbers: Precision) -> Clocked:
