@@ -65,11 +65,9 @@ def test_what_a_call_costs_is_found_from_two_chains() -> None:
 
 def test_nothing_takes_less_than_a_layer_that_does_nothing() -> None:
     fixed = Fixed(5e-6, 2e-7, 1e-8)
-    found = fixed.taken_off(Timing(25e-6, 26e-6, 0, 7))
-    assert found[:2] == pytest.approx((20e-6, 21e-6))
-    assert found.repeats == 7
-    assert fixed.taken_off(Timing(4e-6, 4e-6, 0, 7)).minimum_s == 2e-7
-    assert fixed.taken_off(Timing(4e-6, 4e-6, 3e-8, 7)).spread_s == pytest.approx(np.hypot(3e-8, 1e-8))
+    assert fixed.taken_off(25e-6, 0, HERE).latency_s == pytest.approx(20e-6)
+    assert fixed.taken_off(4e-6, 0, HERE).latency_s == 2e-7
+    assert fixed.taken_off(4e-6, 3e-8, HERE).spread_s == pytest.approx(np.hypot(3e-8, 1e-8))
 
 
 @pytest.fixture(scope="module", params=[CPU, BY_ONNX], ids=lambda target: target.tool.kind)
@@ -199,7 +197,7 @@ def test_a_specimen_takes_what_it_takes_in_its_place_unless_that_is_too_short(mo
     short = Clocked(CPU, clock, HERE, in_the_middle({"specimen": 1e-6, "activation": 1e-6}))
     (found,) = short.subgraphs([conv(8)])
     assert isinstance(found, Part)
-    assert found.measurement.latency_s == short.fixed.taken_off(Timing(3e-6, 3e-6, 0, 1)).minimum_s
+    assert found.measurement.latency_s == short.fixed.taken_off(3e-6, 0, HERE).latency_s
     untold = Clocked(CPU, clock, HERE, lambda network: {})
     assert isinstance(untold.subgraphs([conv(8)])[0], Failure)
 

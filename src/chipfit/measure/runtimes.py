@@ -52,11 +52,10 @@ class Fixed:
     layer_s: float
     spread_s: float
 
-    def taken_off(self, found: Timing) -> Timing:
-        """A time without that of the call: nothing takes less than a layer that computes next to nothing."""
+    def taken_off(self, latency_s: float, spread_s: float, source: Source) -> Measurement:
+        """A measured time without that of the call: nothing takes less than a layer that computes next to nothing."""
         least = max(self.layer_s, self.spread_s)
-        fastest, median = (max(value - self.call_s, least) for value in (found.minimum_s, found.median_s))
-        return Timing(fastest, median, hypot(found.spread_s, self.spread_s), found.repeats)
+        return Measurement(max(latency_s - self.call_s, least), source, spread_s=hypot(spread_s, self.spread_s))
 
 
 def fixed_cost(short: Timing, long: Timing) -> Fixed:
@@ -109,7 +108,11 @@ class Clocked:
         ]
 
     def _whole(self, make: Callable[[], Network]) -> Timing:
-        return self.fixed.taken_off(timed(self.opened(make())))
+        found = timed(self.opened(make()))
+        own = self.fixed.taken_off(found.minimum_s, found.spread_s, self.source)
+        return Timing(
+            own.latency_s, max(found.median_s - self.fixed.call_s, own.latency_s), own.spread_s, found.repeats
+        )
 
     def _specimen(self, item: Specimen, seed: int) -> Timing:
         if self.places is not None:
