@@ -139,8 +139,8 @@ def fit_measured(
 
     Errors and spreads are those of a regression that did not see a share of the subgraphs and of the whole networks;
     the one that is returned then learns from all of them. Without whole networks the spread of a network is that of its
-    rows alone, and `Provenance.network_errors` is None. Raises `InvalidInput` for too few subgraphs, kinds that the target cannot run, measurements without latency or from
-    several tools, and an unknown precision.
+    rows alone, and `Provenance.network_errors` is None. Raises `InvalidInput` for too few subgraphs, kinds that the
+    target cannot run, measurements without latency or from several tools, and an unknown precision.
     """
     numbers, generator = target.precision(precision), np.random.default_rng([seed, 1])
     source = _checked(target, table)

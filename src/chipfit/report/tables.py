@@ -240,9 +240,7 @@ def _unsupported(found: Sequence[Unsupported], target: str) -> Text:
 
 
 def _layers(layers: Sequence[LayerCost], subgraphs: dict[str, Subgraph], longest: float) -> Table:
-    table = _table(
-        "Where the time goes", "latency", "share", "MACs", "busy", "moved", "bound by", "", left=(0, 6, 7)
-    )
+    table = _table("Where the time goes", "latency", "share", "MACs", "busy", "moved", "bound by", "", left=(0, 6, 7))
     for layer in layers:
         kind = kind_of(subgraphs[layer.name].workload)
         mark = "" if layer.in_range else " †"
