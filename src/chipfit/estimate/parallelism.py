@@ -65,7 +65,9 @@ def _workload(estimator: Estimator, op: Op, *inputs: Shape) -> Rows:
 def _granularity(estimator: Estimator, operator: str, axis: str, sweep: Sequence[Rows]) -> Granularity:
     rows = Rows(np.concatenate([row.kinds for row in sweep]), np.concatenate([row.values for row in sweep]))
     predicted = estimator.predict(rows)
-    rises = np.maximum(np.diff(predicted.latency_s), 0)
+    rises = np.diff(predicted.latency_s)
+    # What rises by less than the estimate's own spread says nothing.
+    rises = np.where(rises > predicted.spread_s[1:], rises, 0)
     # The rise at place i leads to as many channels as the next row has.
     channels = rows["in_channels" if axis != "output channels" else "out_channels"][1:].astype(np.int64)
     total = rises.sum()

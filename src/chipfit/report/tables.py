@@ -36,7 +36,6 @@ WIDTH = 100
 TOP = 12
 """Subgraphs that are shown where not all are asked for."""
 
-BAR = 5
 _MARKS = {"best": "", "holds": "", "fails": "✗ ", "open": "… "}
 _BOUND = {"compute": "compute", "weights": "weights", "activations": "activations", "overhead": "set-up"}
 
@@ -109,7 +108,7 @@ def estimate(name: str, model: Graph | Network, estimator: Estimator, per_layer:
     if unsupported := estimator.unsupported(graph):
         parts.append(_unsupported(unsupported, estimator.target.name))
     if shown:
-        parts += [Text(), _layers(shown, subgraphs, max(layer.share for layer in layers))]
+        parts += [Text(), _layers(shown, subgraphs)]
     if len(shown) < len(layers):
         rest = 1 - sum(layer.share for layer in shown)
         others = plural(len(layers) - len(shown), "other")
@@ -239,8 +238,8 @@ def _unsupported(found: Sequence[Unsupported], target: str) -> Text:
     return Text("\n".join(lines), style="yellow")
 
 
-def _layers(layers: Sequence[LayerCost], subgraphs: dict[str, Subgraph], longest: float) -> Table:
-    table = _table("Where the time goes", "latency", "share", "MACs", "busy", "moved", "bound by", "", left=(0, 6, 7))
+def _layers(layers: Sequence[LayerCost], subgraphs: dict[str, Subgraph]) -> Table:
+    table = _table("Where the time goes", "latency", "share", "MACs", "busy", "moved", "bound by", left=(0, 6))
     for layer in layers:
         kind = kind_of(subgraphs[layer.name].workload)
         mark = "" if layer.in_range else " †"
@@ -252,7 +251,6 @@ def _layers(layers: Sequence[LayerCost], subgraphs: dict[str, Subgraph], longest
             share(layer.utilisation, 0),
             amount("peak_memory", layer.moved_bytes),
             Text(_BOUND[layer.bound_by]),
-            Text("█" * max(1, round(BAR * layer.share / longest)), style="cyan", no_wrap=True),
         )
     return table
 
