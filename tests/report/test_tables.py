@@ -89,11 +89,12 @@ def test_all_subgraphs_are_shown_where_asked_in_execution_order(problem: Problem
     assert not any("--per-layer" in line for line in text)
 
 
-def test_bars_grow_with_the_share(problem: Problem) -> None:
-    bars = [line.count("█") for line in _estimate(problem, False) if "█" in line]
-    assert bars == sorted(bars, reverse=True)
-    assert bars[0] == tables.BAR
-    assert min(bars) >= 1
+def test_subgraphs_are_shown_by_their_share(problem: Problem) -> None:
+    graph = problem.space.close((0,) * len(problem.space.decisions))
+    slowest = sorted(problem.estimator.by_layer(graph), key=lambda layer: -layer.latency_s)
+    text = _estimate(problem, False)
+    shown = [layer.name for line in text for layer in slowest if line.startswith(f"{layer.name} ")]
+    assert shown == [layer.name for layer in slowest[: tables.TOP]]
 
 
 def test_operators_that_cannot_run_are_named_with_why_and_remedy(problem: Problem) -> None:
