@@ -204,8 +204,8 @@ def _runs(target: Target, columns: Columns) -> None:
             )
 
 
-def _ceil(a: NDArray[np.int64], b: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    return -(-a // b)
+def _ceil(a: NDArray[np.int64], b: NDArray[np.int64] | float) -> NDArray[np.int64]:
+    return -(-a // b).astype(np.int64)
 
 
 def _bytes(elements: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
