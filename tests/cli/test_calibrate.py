@@ -1,38 +1,19 @@
 """chipfit calibrate: from times of whole networks to an estimator, with what it was off before and is now."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.conftest import Run
 
-from chipfit.cli.main import main
 from chipfit.estimate.store import default_estimator, load_estimator
 from chipfit.nets.load import load
 from chipfit.targets import load_target
-
-Run = Callable[..., tuple[int, str, str]]
 
 MODELS = (
     "resnet8", "resnet8-48", "ds_cnn", "ibn_classifier-32", "ibn_classifier-64", "mobilenet_v1-0.25-64",
     "mobilenet_v1-0.25-96", "mobilenet_v2-0.35-96",
 )  # fmt: skip
-
-
-@pytest.fixture
-def chipfit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["chipfit", *map(str, arguments)])
-        status: object = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code
-        shown = capsys.readouterr()
-        return int(str(status or 0)), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -2,39 +2,18 @@
 
 import json
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import Run
 
 import chipfit as chipfit_package
-from chipfit.cli.main import main
 from chipfit.measure.vela import installed
 from chipfit.nets.onnx.exporter import export_onnx
 from chipfit.nets.zoo import from_zoo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def chipfit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in this process; its exit status, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["chipfit", *map(str, arguments)])
-        status: object = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code
-        shown = capsys.readouterr()
-        return int(str(status or 0)), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

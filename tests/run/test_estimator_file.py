@@ -2,15 +2,13 @@
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.conftest import Run
 
-from chipfit.cli.main import main
 from chipfit.errors import InvalidInput, JournalMismatch
 from chipfit.estimate.calibrate import calibrate
 from chipfit.estimate.fit import fit_measured, measure_samples
@@ -48,8 +46,6 @@ final_epochs = 1
 accuracy_drop = 0.2
 """
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -69,21 +65,6 @@ def study(tmp_path: Path, fitted: Path) -> Path:
     path.write_text(STUDY)
     shutil.copy(fitted, tmp_path / "board.json")
     return path
-
-
-@pytest.fixture
-def chipfit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["chipfit", *map(str, arguments)])
-        status: object = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code
-        shown = capsys.readouterr()
-        return int(str(status or 0)), shown.out, shown.err
-
-    return run
 
 
 def test_search_resume_report_and_export_use_the_file(chipfit: Run, study: Path, fitted: Path, tmp_path: Path) -> None:
