@@ -57,7 +57,7 @@ class Compiler:
     workers: int | None = None
     seed: int = 0
     largest: Largest = Largest(1 << 23, 1_000_000)  # noqa: RUF009 (frozen)
-    budget: int = 3_000
+    budget: int = 4_000
     whole: int = 450
 
     def __post_init__(self) -> None:
