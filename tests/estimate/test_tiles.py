@@ -143,12 +143,12 @@ def test_what_is_not_worked_on_in_pieces_is_left_alone() -> None:
     generator = np.random.default_rng(4)
     drawn = [item for kind in ("conv", "softmax", "copy") for item in sample(kind, 20, generator, U55.fuses)]
     rows = Rows.of_workloads([item.workload(U55.fuses) for item in drawn])
-    found = Pieces.of(U55, U55.tiles, rows)
+    found = Pieces.of(U55, rows)
     assert found.known[:20].all()
     assert not found.known[20:].any()
     assert not found.cycles[20:].any()
     assert (found.pixel_pieces[20:] == 1).all()
-    nothing = Pieces.of(U55, U55.tiles, rows.take(slice(20, 60)))
+    nothing = Pieces.of(U55, rows.take(slice(20, 60)))
     assert not nothing.known.any()
 
 

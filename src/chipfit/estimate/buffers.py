@@ -60,8 +60,7 @@ class Buffers(NamedTuple):
 
 def paces(target: Target, rows: Rows) -> Floats:
     """Columns of `Pace` for n rows (n, 3) from the description alone; no loop over rows."""
-    assert target.tiles is not None
-    found = Pieces.of(target, target.tiles, rows)
+    found = Pieces.of(target, rows)
     vector = target.vector
     lookup = rows["out_elements"] / vector.table_elements_per_cycle
     moved = (rows["in_elements"] + rows["out_elements"]) / vector.elements_per_cycle

@@ -97,7 +97,7 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
     again = biases_again = fetch = store = np.zeros(len(rows))
     pieces = np.zeros((len(rows), 0))
     if target.tiles is not None:
-        found = Pieces.of(target, target.tiles, rows)
+        found = Pieces.of(target, rows)
         read, pixel_pieces, cycles = found.read_elements * act, found.pixel_pieces, found.cycles
         work, lookup = np.where(found.known, cycles, work), np.where(found.known, 0, lookup)
         reread = np.where(found.known, np.maximum(read - main, 0), reread)

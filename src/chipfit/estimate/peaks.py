@@ -62,30 +62,35 @@ def moments(
     if layout.weights_on_chip:
         found = [where(part.presence, stored_bytes(target, precision, part.workload), 0) for part in subgraphs]
         beside = [Held(WEIGHTS, size) for size in found if not isinstance(size, int) or size]
-    ahead = prefetches(target, precision, subgraphs, pace_of) if has_buffers(target) else []
+    own: dict[str, list[Prefetch]] = {}
+    following: dict[str, list[Prefetch]] = {}
+    for each in prefetches(target, precision, subgraphs, pace_of) if has_buffers(target) else []:
+        own.setdefault(each.subgraph, []).append(each)
+        if each.before is not None:
+            following.setdefault(each.before, []).append(each)
     moments: list[Moment] = []
     for step in steps:
         alive = [
             Held(live.tensor, _aligned(target, ceil_div(live.elements * precision.activation_bits, 8)))
             for live in step.alive
         ]
-        for weights in _weights_at(step.subgraph, ahead, target):
+        for weights in _weights_at(own.get(step.subgraph, ()), following.get(step.subgraph, ()), target):
             moments.append(Moment(step.subgraph, (*alive, *weights, *beside)))
     return moments
 
 
-def _weights_at(subgraph: str, ahead: Sequence[Prefetch], target: Target) -> list[list[Held]]:
-    """The weight buffers at the start of a step and at its end; a single time where there are none."""
+def _weights_at(own: Sequence[Prefetch], following: Sequence[Prefetch], target: Target) -> list[list[Held]]:
+    """The weight buffers at the start of a step and at its end, of its own subgraph and of the ones that follow it; a
+    single time where nothing that follows is fetched."""
 
-    def held(name: str, size: Value) -> Held:
-        return Held(f"weights of {name}", _aligned(target, size))
+    def held(fetched: Prefetch, size: Value) -> Held:
+        return Held(f"weights of {fetched.subgraph}", _aligned(target, size))
 
-    own = [each.buffers for each in ahead if each.subgraph == subgraph]
-    start = [held(subgraph, each.first) for each in own] + [held(subgraph, each.second) for each in own]
-    following = [held(each.subgraph, each.buffers.first) for each in ahead if each.before == subgraph]
+    start = [held(each, each.buffers.first) for each in own] + [held(each, each.buffers.second) for each in own]
     if not following:
         return [start]
-    return [start, [*(held(subgraph, each.last) for each in own), *following]]
+    end = [held(each, each.buffers.last) for each in own] + [held(each, each.buffers.first) for each in following]
+    return [start, end]
 
 
 def _aligned(target: Target, size: Value) -> Value:

@@ -6,6 +6,7 @@ The piece is chosen as compilers of such accelerators choose it: see `tile_searc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,12 @@ class Pieces:
     features: Floats
 
     @classmethod
-    def of(cls, target: Target, tiles: Tiles, rows: Rows) -> Pieces:
-        """The pieces of rows on a target that has `tiles`."""
+    @lru_cache(maxsize=1)
+    def of(cls, target: Target, rows: Rows) -> Pieces:
+        """The pieces of rows on a target that has `tiles`; latency and memory both ask for those of the same rows."""
+        assert target.tiles is not None
         known = np.isin(rows.kinds, _IN_PIECES)
-        found = tiling(tiles, _work(rows, known))
+        found = tiling(target.tiles, _work(rows, known))
         index = np.flatnonzero(known)
         groups = np.where(rows.kinds == KIND_CODES["depthwise"], 1, rows["groups"])[index]
         vector = target.vector
