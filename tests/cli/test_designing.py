@@ -1,37 +1,25 @@
 """chipfit design: the JSON that programs rely on, limits and exit status, and one line for what cannot be used."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import Run
 
 from chipfit.cli.designing import parse_limits, parse_vary
-from chipfit.cli.main import main
 from chipfit.errors import InvalidInput
 
-Run = Callable[..., tuple[int, str, str]]
 NETWORKS = ("--model", "resnet8", "--model", "ds_cnn")
 VARY = ("--vary", "lanes.output_channels=8,16", "--vary", "memory.on_chip_bytes=131072,524288")
 
 
 @pytest.fixture
-def design(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs chipfit design in this process; its exit status, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["chipfit", "design", *map(str, arguments)])
-        status: object = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code
-        shown = capsys.readouterr()
-        return int(str(status or 0)), shown.out, shown.err
-
-    return run
+def design(chipfit: Run) -> Run:
+    """As `chipfit`, of the command "design"."""
+    return partial(chipfit, "design")
 
 
 def figures(data: Any) -> Iterator[dict[str, Any]]:

@@ -32,11 +32,11 @@ from chipfit.graph.ops import (
 from chipfit.graph.subgraphs import FOLLOWERS
 from chipfit.graph.values import Shape
 from chipfit.measure.measurement import Failure, Run, Tool
+from chipfit.measure.specimen import NEIGHBOUR_CHANNELS, neighbour, with_channels
 from chipfit.targets.target import Target
 
 SIZES = ((14, 32), (28, 64), (28, 128), (56, 32))
 """Height and width, and channels, of the tensors that are tried. Smaller ones tell what commands cost."""
-NEIGHBOUR_CHANNELS = 8
 TELLING = 0.15
 """By how much of its own time what an operator adds must differ from it."""
 OVER_NOISE = 3.0
@@ -137,31 +137,20 @@ def pair(kind: str, follower: str, size: int, channels: int, *, together: bool, 
     else reads its output too. All else is equal."""
     b = Builder()
     op, inputs = _HOSTS[kind](size, channels)
-    names = [_neighbour(b, shape, f"before{place}") for place, shape in enumerate(inputs)]
+    names = [neighbour(b, shape, f"before{place}") for place, shape in enumerate(inputs)]
     # What reads a tensor beside it keeps the operator from running with the one before.
-    outputs = [_channels(b, name, NEIGHBOUR_CHANNELS, f"{name}.beside") for name in names]
+    outputs = [with_channels(b, name, NEIGHBOUR_CHANNELS, f"{name}.beside") for name in names]
     second: tuple[str, ...] = ()
     if follower == "add":
         # The other operand comes first: only then can the sum run with the operator.
-        second = (_neighbour(b, op.shape(list(inputs)), "residual"),)
-        outputs.append(_channels(b, second[0], NEIGHBOUR_CHANNELS, "residual.beside"))
+        second = (neighbour(b, op.shape(list(inputs)), "residual"),)
+        outputs.append(with_channels(b, second[0], NEIGHBOUR_CHANNELS, "residual.beside"))
     x = b.add(op, *names, key="operator")
     if apart:
-        outputs.append(_channels(b, x, NEIGHBOUR_CHANNELS, "operator.beside"))
+        outputs.append(with_channels(b, x, NEIGHBOUR_CHANNELS, "operator.beside"))
     if together:
         x = b.add(_FUNCTIONS[follower], x, *second, key="follower")
-    return b.graph([_channels(b, x, NEIGHBOUR_CHANNELS, "after"), *outputs])
-
-
-def _neighbour(b: Builder, shape: Shape, key: str) -> str:
-    axis = 1 if len(shape) == 4 else len(shape) - 1
-    source = b.input(f"{key}.input", (*shape[:axis], NEIGHBOUR_CHANNELS, *shape[axis + 1 :]))
-    return _channels(b, source, shape[axis], key)
-
-
-def _channels(b: Builder, x: str, channels: object, key: str) -> str:
-    assert isinstance(channels, int)
-    return b.conv(x, channels, bias=True, key=key) if len(b.shape(x)) == 4 else b.linear(x, channels, key=key)
+    return b.graph([with_channels(b, x, NEIGHBOUR_CHANNELS, "after"), *outputs])
 
 
 def _on_image(op: Op) -> Callable[[int, int], tuple[Op, tuple[Shape, ...]]]:

@@ -71,34 +71,35 @@ class Specimen:
             if self.constants and self.constants[place]:
                 names.append(b.add(Constant(shape), key=f"constant{place}"))
             elif between:
-                names.append(_neighbour(b, shape, f"before{place}"))
+                names.append(neighbour(b, shape, f"before{place}"))
             else:
                 names.append(b.input(f"input{place}", shape))
         beside: list[str] = []
         if between and isinstance(self.op, (Activation, BatchNorm, Elementwise)):
             # What reads a tensor beside it keeps the operator from running with the one before.
-            beside = [_channels(b, name, NEIGHBOUR_CHANNELS, f"{name}.beside") for name in names]
+            beside = [with_channels(b, name, NEIGHBOUR_CHANNELS, f"{name}.beside") for name in names]
         rest = ""
         if self.adds:
             # The other operand comes first: only then can the sum run with the operator.
             shape = self.op.shape(list(self.inputs))
-            rest = _neighbour(b, shape, "residual") if between else b.input("residual", shape)
+            rest = neighbour(b, shape, "residual") if between else b.input("residual", shape)
         x = b.add(self.op, *names, key=NAME)
         if self.activation:
             x = b.activation(x, self.activation, key="activation")
         if rest:
             x = b.elementwise(x, rest, "add", key="sum")
-        return b.graph([_channels(b, x, NEIGHBOUR_CHANNELS, "after"), *beside] if between else x)
+        return b.graph([with_channels(b, x, NEIGHBOUR_CHANNELS, "after"), *beside] if between else x)
 
 
-def _neighbour(b: Builder, shape: Shape, key: str) -> str:
+def neighbour(b: Builder, shape: Shape, key: str) -> str:
     """A tensor of this shape that an operator gives which reads an input of the network."""
     axis = 1 if len(shape) == 4 else len(shape) - 1
     source = b.input(f"{key}.input", (*shape[:axis], NEIGHBOUR_CHANNELS, *shape[axis + 1 :]))
-    return _channels(b, source, shape[axis], key)
+    return with_channels(b, source, shape[axis], key)
 
 
-def _channels(b: Builder, x: str, channels: object, key: str) -> str:
+def with_channels(b: Builder, x: str, channels: object, key: str) -> str:
+    """What reads a tensor and gives one of so many channels: a 1x1 convolution, or a linear layer of sequences."""
     assert isinstance(channels, int)
     if len(b.shape(x)) == 4:
         return b.conv(x, channels, bias=True, key=key)
