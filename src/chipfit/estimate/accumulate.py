@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.estimate.buffers import Pace, paces
-from chipfit.estimate.peaks import has_buffers, moments
+from chipfit.estimate.memory.buffers import Pace, paces
+from chipfit.estimate.memory.peaks import has_buffers, moments
+from chipfit.estimate.memory.stored import stored_bytes
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
-from chipfit.estimate.stored import stored_bytes
 from chipfit.graph.graph import Graph
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.tables import TableMax, TableSum

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from chipfit.errors import InvalidGraph
 from chipfit.estimate.accumulate import Costs, CostTables, along, counted, network_spread, tabulate
-from chipfit.estimate.buffers import Pace, paces
 from chipfit.estimate.calibration import Calibration
 from chipfit.estimate.gaps import Unsupported, gaps
-from chipfit.estimate.peaks import Peak, has_buffers, highest, moments
+from chipfit.estimate.memory.buffers import Pace, paces
+from chipfit.estimate.memory.peaks import Peak, has_buffers, highest, moments
 from chipfit.estimate.regress import BOUNDS, Prediction, Regression
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.graph import Graph

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from chipfit.estimate.pieces.tiles import Pieces
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
-from chipfit.estimate.tiles import Pieces
 from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.targets.target import Precision, Target
 

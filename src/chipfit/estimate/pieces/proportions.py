@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from chipfit.estimate.tile_search import Bools, Floats, Inputs, Ints, Work, along, ceil, up
+from chipfit.estimate.pieces.search import Bools, Floats, Inputs, Ints, Work, along, ceil, up
 from chipfit.targets.target import Tiles
 
 _DEPTH_WEIGHT = 0.1

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from chipfit.estimate.pieces.tiles import Pieces, Tiling, Work, tiling
 from chipfit.estimate.rows import Rows
 from chipfit.estimate.sampling import sample
-from chipfit.estimate.tiles import Pieces, Tiling, Work, tiling
 from chipfit.targets import Target, load_target, shipped_targets, variant
 
 U55 = load_target("ethos-u55-256")

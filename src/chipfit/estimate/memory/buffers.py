@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from chipfit.estimate.memory.stored import stored_bytes
+from chipfit.estimate.pieces.tiles import Pieces
 from chipfit.estimate.rows import Floats, Rows
-from chipfit.estimate.stored import stored_bytes
-from chipfit.estimate.tiles import Pieces
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, apply, both, maximum, negate, never, where
 from chipfit.targets.target import Precision, Target

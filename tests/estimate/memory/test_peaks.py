@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from chipfit.estimate.accumulate import tabulate
-from chipfit.estimate.buffers import Pace, buffers, paces
 from chipfit.estimate.estimator import Estimator
-from chipfit.estimate.peaks import Peak, highest, moments
+from chipfit.estimate.memory.buffers import Pace, buffers, paces
+from chipfit.estimate.memory.peaks import Peak, highest, moments
+from chipfit.estimate.memory.stored import stored_bytes
 from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import Rows
-from chipfit.estimate.stored import stored_bytes
 from chipfit.graph.build import Builder
 from chipfit.graph.graph import Graph
 from chipfit.graph.workload import Workload

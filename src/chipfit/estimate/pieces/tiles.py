@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chipfit.estimate.pieces.proportions import in_proportion
+from chipfit.estimate.pieces.search import Bools, Inputs, Ints, Work, ceil, granules, least_read, packs_taps, up
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
-from chipfit.estimate.tile_proportions import in_proportion
-from chipfit.estimate.tile_search import Bools, Inputs, Ints, Work, ceil, granules, least_read, packs_taps, up
 from chipfit.targets.target import Target, Tiles
 
 _CHUNK = 512

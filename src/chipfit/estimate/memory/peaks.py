@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chipfit.estimate.buffers import Pace, Prefetch, prefetches
-from chipfit.estimate.stored import stored_bytes
+from chipfit.estimate.memory.buffers import Pace, Prefetch, prefetches
+from chipfit.estimate.memory.stored import stored_bytes
 from chipfit.graph.graph import Graph
 from chipfit.graph.memory import liveness
 from chipfit.graph.subgraphs import Subgraph
