@@ -20,7 +20,7 @@ from chipfit.targets.target import Precision, Target
 
 TERMS = (
     "overhead", "work", "lookup", "on_chip", "reread", "weights", "excess", "reload", "fetch", "plain_fetch", "store",
-    "plain_store", "scales", "again",
+    "plain_store", "narrow_store", "scales", "again",
 )  # fmt: skip
 """Cycles that a subgraph would take if there were nothing else to do:
 
@@ -34,8 +34,10 @@ excess    activations that exceed the on-chip memory, once through DRAM
 reload    what comes from DRAM again because activations spill: weights for every stripe of rows with the overlapping
           rows, or the excess for every buffer of weights, whichever is less; where pieces are known, weights for
           every piece of pixels if they find no room beside the rest
-fetch     an input that lies outside, with every repetition; plain_fetch the same of one without blocks of channels
-store     an output that lies outside; plain_store the same of one without blocks of channels
+fetch     an input in blocks of channels that lies outside, with every repetition; plain_fetch one without blocks, of
+          which no more is read at a time than the channels that a piece takes
+store     an output that lies outside; plain_store the same of one without blocks of channels, narrow_store where a piece
+          has few channels
 scales    biases and scales for every piece of pixels
 again     weights for every piece of pixels, whether they find room or not: no resource, as it is not known which
 """
@@ -45,10 +47,25 @@ PIECES = {
     "on_chip": ("overhead", "on_chip", "reread"),
     "dram": ("overhead", "weights", "excess", "reload"),
     "fetch": ("overhead", "fetch", "plain_fetch"),
-    "store": ("overhead", "store", "plain_store"),
+    "store": ("overhead", "store", "plain_store", "narrow_store"),
     "scales": ("overhead", "scales"),
 }
 """Resources that work at the same time, with the terms that each one's cycles consist of."""
+
+OUTSIDE = ("dram", "fetch", "store", "scales")
+"""Resources that are one where a chip has a single way to its memory outside."""
+
+
+def described() -> tuple[Floats, Floats]:
+    """What the description may stand for, each (resources, terms), 1 where a resource takes a term: all that lies
+    outside at the same time, or one after the other."""
+    apart = np.array([[float(term in piece) for term in TERMS] for piece in PIECES.values()])
+    joint, names = apart.copy(), list(PIECES)
+    places = [names.index(name) for name in OUTSIDE]
+    joint[places] = 0
+    joint[names.index("dram")] = apart[places].max(axis=0)
+    return apart, joint
+
 
 ENERGY_TERMS = ("mac", "idle", "on_chip", "reread", "weights", "excess", "reload", "static")
 """Joules by the description: MACs (vector work counts one per element), lanes clocked for nothing, bytes, leakage."""
@@ -94,7 +111,7 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
     excess = np.maximum(inputs + output - memory.activation_bytes, 0)
     reload = _reload(rows, act, weights, excess, footprint, buffer)
     reread, lookup = main * (tiles - 1), _lookup(target, act, rows)
-    again = biases_again = fetch = store = np.zeros(len(rows))
+    again = biases_again = fetch = store = plain_fetch = narrow_store = np.zeros(len(rows))
     pieces = np.zeros((len(rows), 0))
     if target.tiles is not None:
         found = Pieces.of(target, rows)
@@ -107,7 +124,10 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         if target.layout.striped:
             # What does not fit beside the rest lies outside as a whole, which the rows say; weights that find no room
             # are streamed anew for every piece of pixels.
-            fetch, store = read * rows["far_input"], output * rows["far_output"]
+            plain_input, plain_output = rows["far_input"] * rows["plain_input"], rows["far_output"] * rows["plain_output"]
+            plain_read = np.where(found.known, _BURST * found.plain_read * act, read)
+            fetch, store = np.where(plain_input > 0, 0, read * rows["far_input"]), output * rows["far_output"]
+            plain_fetch, narrow_store = plain_read * plain_input, _BURST * output * plain_output / found.channels
             held = np.where(rows["far_input"] > 0, 0, inputs) + np.where(rows["far_output"] > 0, 0, output)
             held = np.where(rows["striped"] > 0, 0, held) + rows["beside"] * act
             reload = np.where(held + weights > memory.on_chip_bytes, again, 0)
@@ -128,20 +148,23 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
             excess / per_dram,
             reload / per_dram,
             fetch / per_dram,
-            fetch * rows["plain_input"] / per_dram,
+            plain_fetch / per_dram,
             store / per_dram,
             store * rows["plain_output"] / per_dram,
+            narrow_store / per_dram,
             biases_again / per_dram,
             (weights + again) / per_dram,
         ],
         axis=1,
     )
-    outside = [weights + np.maximum(biases_again - biases, 0), excess + fetch + store, reload]
+    outside = [weights + np.maximum(biases_again - biases, 0), excess + fetch + plain_fetch + store, reload]
     moved = np.stack([inputs + output + weights, reread + again, *outside], axis=1)
     energy_terms = _energy_terms(target, precision, rows, np.maximum(work, lookup), moved)
     return Physics(terms, energy_terms, fill, footprint, buffer, pieces)
 
 
+_BURST = 16
+"""Bytes that memory moves at least, to which those of plain tensors are related; the regression finds out the number."""
 STRIPES_FILL = 0.75
 """Share of the on-chip memory that tensors in stripes take: rows at the edges of stripes are held twice."""
 

@@ -8,13 +8,13 @@ then learn log(latency / roofline). A row's spread is the 68 % quantile of the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.estimate.features import PIECES, TERMS, Physics, described_energy, feature_matrix, physics
+from chipfit.estimate.features import TERMS, Physics, described, described_energy, feature_matrix, physics
 from chipfit.estimate.forest import Forest, Rows32, Tree, boosted, grown, leaf_of, trees_of
 from chipfit.estimate.rows import RANGE_FIELDS, Floats, Rows
 from chipfit.graph.workload import WORKLOAD_KINDS
@@ -103,8 +103,8 @@ def regress(
     `latency_s` and `energy_j` are (n,); without energies the description's own are kept. Kinds without rows keep the
     description and are never in range. `progress` wraps the loop over kinds.
     """
-    described = np.stack([[float(term in piece) for term in TERMS] for piece in PIECES.values()])
-    pieces = np.repeat(described[None], _KINDS, axis=0)
+    starts = described()
+    pieces = np.repeat(starts[0][None], _KINDS, axis=0)
     energy = np.repeat(described_energy(target)[None], _KINDS, axis=0)
     low, high = np.full((_KINDS, len(RANGE_FIELDS)), np.inf), np.full((_KINDS, len(RANGE_FIELDS)), -np.inf)
     trees: dict[str, list[list[Tree]]] = {name: [[] for _ in range(_KINDS)] for name in ("latency", "energy", "spread")}
@@ -114,7 +114,7 @@ def regress(
         index = np.flatnonzero(rows.kinds == kind)
         own = facts.take(index)
         cycles = latency_s[index] * target.clock_hz
-        pieces[kind] = fit_roofline(own.terms, cycles, described)
+        pieces[kind] = fit_roofline(own.terms, cycles, starts)
         roofline = (own.terms @ pieces[kind].T).max(axis=1)
         matrix = feature_matrix(rows.take(index), own, roofline)
         missed = np.log(cycles / roofline)
@@ -129,29 +129,31 @@ def regress(
     return Regression(pieces, energy, forests["latency"], forests["energy"], forests["spread"], low, high)
 
 
-def fit_roofline(terms: Floats, cycles: Floats, described: Floats) -> Floats:
+def fit_roofline(terms: Floats, cycles: Floats, starts: Sequence[Floats]) -> Floats:
     """Coefficients (resources, terms) of the max-affine function of `terms` (n, terms) nearest to `cycles` (n,).
 
-    By turns, every row is given to the resource that decides it, and every resource fitted to its rows with relative
-    errors; a resource that decides few rows, and a term that is zero in them, keep the description.
+    From every one of `starts` (resources, terms), the nearest counts: by turns, every row is given to the resource that
+    decides it, and every resource fitted to its rows with relative errors; a resource that decides few rows, and a term
+    that is zero in them, keep what they had at the start.
     """
-    best, lowest = described, np.inf
+    best, lowest = starts[0], np.inf
     least = int(np.clip(len(cycles) / 8, _LEAST_ROWS, _PLENTY_OF_ROWS))
-    pieces = described.copy()
-    for _ in range(8):
-        values = terms @ pieces.T
-        error = float(np.abs(np.log(values.max(axis=1) / cycles)).mean())
-        if error < lowest:
-            best, lowest = pieces.copy(), error
-        decides = values.argmax(axis=1)
-        for piece in range(len(pieces)):
-            rows = np.flatnonzero(decides == piece)
-            if len(rows) < least:
-                continue
-            used = (described[piece] > 0) & ((terms[rows] > 0).sum(axis=0) >= least)
-            pieces[piece, used] = _non_negative(terms[np.ix_(rows, used)] / cycles[rows, None])
-            # Nothing runs faster than its fixed cycles, and a logarithm needs something above zero.
-            pieces[piece, 0] = max(pieces[piece, 0], 0.05)
+    for start in starts:
+        pieces = start.copy()
+        for _ in range(8):
+            values = terms @ pieces.T
+            error = float(np.abs(np.log(values.max(axis=1) / cycles)).mean())
+            if error < lowest:
+                best, lowest = pieces.copy(), error
+            decides = values.argmax(axis=1)
+            for piece in range(len(pieces)):
+                rows = np.flatnonzero(decides == piece)
+                if len(rows) < least:
+                    continue
+                used = (start[piece] > 0) & ((terms[rows] > 0).sum(axis=0) >= least)
+                pieces[piece, used] = _non_negative(terms[np.ix_(rows, used)] / cycles[rows, None])
+                # Nothing runs faster than its fixed cycles, and a logarithm needs something above zero.
+                pieces[piece, 0] = max(pieces[piece, 0], 0.05)
     return best
 
 

@@ -26,7 +26,7 @@ class Tiling:
 
     `height`, `width`, `channels` of a piece, `in_height`, `in_width` of the input that it needs, `pieces` along pixels
     and along channels; `piece_cycles` of the array and `out_elements` of one piece, `parts` how many pieces the output
-    is, with the last ones as small as they are.
+    is, with the last ones as small as they are; `held` input channels that a piece takes at a time.
     """
 
     height: Ints
@@ -39,6 +39,7 @@ class Tiling:
     piece_cycles: Floats
     out_elements: Ints
     parts: Floats
+    held: Ints
 
 
 def tiling(tiles: Tiles, work: Work) -> Tiling:
@@ -55,12 +56,14 @@ class Pieces:
 
     `known` says where an operator is worked on in pieces; elsewhere the rest is 0, and `pixel_pieces` and `channels`
     (of a piece) are 1. `cycles` are those of the array and of what stores its results, one of which waits for the other
-    at the ends; `read_elements` those of the input with every repetition.
+    at the ends; `read_elements` those of the input with every repetition, `plain_read` the same without padding, by the
+    channels that are read at a time where these do not lie together.
     """
 
     known: NDArray[np.bool_]
     cycles: Floats
     read_elements: Floats
+    plain_read: Floats
     pixel_pieces: Floats
     channels: Floats
     features: Floats
@@ -83,6 +86,7 @@ class Pieces:
         channels = up(rows["in_channels"][index] / groups, block)
         shallow = np.isin(rows.kinds[index], _ONE_TO_ONE)
         read = held * channels * np.where(shallow, 1, found.channel_pieces)
+        plain = read / channels * rows["in_channels"][index] / groups / found.held
         features = np.stack(
             [getattr(found, name) for name in _FEATURES] + [cycles, read, array / np.maximum(store, 1)], axis=1
         )
@@ -90,6 +94,7 @@ class Pieces:
             known,
             _spread(known, cycles),
             _spread(known, read),
+            _spread(known, plain),
             np.maximum(_spread(known, found.pixel_pieces), 1),
             np.maximum(_spread(known, found.channels), 1),
             _spread(known, np.log2(1 + features)),
@@ -157,6 +162,7 @@ def _tiling(tiles: Tiles, work: Work) -> Tiling:
         _cycles(tiles, work, granule, packed, (height, width, channels)),
         height * width * channels,
         parts,
+        held,
     )
 
 
