@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.estimate.pieces.tiles import Pieces
+from chipfit.estimate.pieces.tiles import Pieces, stripe_height
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
 from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.targets.target import Precision, Target
@@ -120,7 +120,7 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         reread = np.where(found.known, np.maximum(read - main, 0), reread)
         read = np.where(found.known, np.maximum(read, inputs), inputs)
         again, biases_again = weights * (pixel_pieces - 1), biases * pixel_pieces
-        pieces = np.concatenate([found.features, np.log2(_stripe_height(target, rows))[:, None]], axis=1)
+        pieces = np.concatenate([found.features, np.log2(stripe_height(target, rows))[:, None]], axis=1)
         if target.layout.striped:
             # What does not fit beside the rest lies outside as a whole, which the rows say; weights that find no room
             # are streamed anew for every piece of pixels.
@@ -165,21 +165,6 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
 
 _BURST = 16
 """Bytes that memory moves at least, to which those of plain tensors are related; the regression finds out the number."""
-STRIPES_FILL = 0.75
-"""Share of the on-chip memory that tensors in stripes take: rows at the edges of stripes are held twice."""
-
-
-def _stripe_height(target: Target, rows: Rows) -> Floats:
-    """Rows (n,) of the output that are worked on at a time.
-
-    A tensor in stripes holds what one operator gives and the next one takes; stripes are as high as memory allows, and
-    at most half of the output.
-    """
-    share = STRIPES_FILL * target.memory.on_chip_bytes / np.maximum(2 * rows["rolled"], 1)
-    height = np.maximum(np.floor(rows["out_height"] * np.minimum(share, 0.5)), 1)
-    return np.where(rows["striped"] > 0, height, rows["out_height"])
-
-
 def _stored(target: Target, rows: Rows, side: str) -> Floats:
     """Elements (n,) that the inputs ("in") or the output ("out") take in memory, with the channels padded."""
     block = target.layout.channel_block

@@ -74,35 +74,55 @@ class Pieces:
         """The pieces of rows on a target that has `tiles`; latency and memory both ask for those of the same rows."""
         assert target.tiles is not None
         known = np.isin(rows.kinds, _IN_PIECES)
-        found = tiling(target.tiles, _work(rows, known))
         index = np.flatnonzero(known)
+        heights = np.maximum(stripe_height(target, rows.take(index)), 1)
+        stripes = np.ceil(rows["out_height"][index] / heights)
+        found = tiling(target.tiles, _work(rows, known, heights))
+        pixel_pieces, parts = found.pixel_pieces * stripes, found.parts * rows["out_height"][index] / heights
         groups = np.where(rows.kinds == KIND_CODES["depthwise"], 1, rows["groups"])[index]
         vector = target.vector
         rate = np.where(rows["activation"][index] >= 2, vector.table_elements_per_cycle, vector.elements_per_cycle)
         array, store = found.piece_cycles, found.out_elements / rate
-        cycles = np.maximum(array * found.parts + store, store * found.parts + array) * groups
+        cycles = np.maximum(array * parts + store, store * parts + array) * groups
         block = target.layout.channel_block
-        held = found.in_height * found.in_width * found.pixel_pieces * groups
+        held = found.in_height * found.in_width * pixel_pieces * groups
         channels = up(rows["in_channels"][index] / groups, block)
         shallow = np.isin(rows.kinds[index], _ONE_TO_ONE)
         read = held * channels * np.where(shallow, 1, found.channel_pieces)
         plain = read / channels * rows["in_channels"][index] / groups / found.held
         features = np.stack(
-            [getattr(found, name) for name in _FEATURES] + [cycles, read, array / np.maximum(store, 1)], axis=1
+            [getattr(found, name) for name in _FEATURES]
+            + [pixel_pieces, parts, cycles, read, array / np.maximum(store, 1)],
+            axis=1,
         )
         return cls(
             known,
             _spread(known, cycles),
             _spread(known, read),
             _spread(known, plain),
-            np.maximum(_spread(known, found.pixel_pieces), 1),
+            np.maximum(_spread(known, pixel_pieces), 1),
             np.maximum(_spread(known, found.channels), 1),
             _spread(known, np.log2(1 + features)),
         )
 
 
+STRIPES_FILL = 0.75
+"""Share of the on-chip memory that tensors in stripes take: rows at the edges of stripes are held twice."""
+
+
+def stripe_height(target: Target, rows: Rows) -> Floats:
+    """Rows (n,) of the output that are worked on at a time.
+
+    A tensor in stripes holds what one operator gives and the next one takes; stripes are as high as memory allows, and
+    at most half of the output.
+    """
+    share = STRIPES_FILL * target.memory.on_chip_bytes / np.maximum(2 * rows["rolled"], 1)
+    height = np.maximum(np.floor(rows["out_height"] * np.minimum(share, 0.5)), 1)
+    return np.where(rows["striped"] > 0, height, rows["out_height"])
+
+
 _FEATURES = (
-    "height", "width", "channels", "in_height", "in_width", "pixel_pieces", "channel_pieces", "piece_cycles", "parts",
+    "height", "width", "channels", "in_height", "in_width", "channel_pieces", "piece_cycles",
 )  # fmt: skip
 _ONE_TO_ONE = [KIND_CODES[kind] for kind in ("depthwise", "pool")]
 _IN_PIECES = [KIND_CODES[kind] for kind in ("conv", "depthwise", "linear", "pool", "transposed_conv")]
@@ -115,7 +135,7 @@ def _spread(known: NDArray[np.bool_], values: NDArray[Any]) -> Floats:
     return wide
 
 
-def _work(rows: Rows, known: NDArray[np.bool_]) -> Work:
+def _work(rows: Rows, known: NDArray[np.bool_], heights: Floats) -> Work:
     """Rows as far as pieces depend on them; of a grouped convolution one group, of a sequence one row of pixels."""
     part = rows.take(known)
     one_to_one = np.isin(part.kinds, _ONE_TO_ONE)
@@ -123,14 +143,18 @@ def _work(rows: Rows, known: NDArray[np.bool_]) -> Work:
     sequence = part.kinds == KIND_CODES["linear"]
     turned = part.kinds == KIND_CODES["transposed_conv"]
 
+    reach = part["dilation_height"] * (part["kernel_height"] - 1) + 1
+    needed = np.minimum((heights - 1) * part["stride_height"] + reach, part["in_height"])
+    in_height = np.where(heights < part["out_height"], needed, part["in_height"])
+
     def whole(values: Floats) -> Ints:
         return np.maximum(values, 1).astype(np.int64)
 
     return Work(
-        whole(np.where(sequence, 1, np.where(turned, part["out_height"], part["in_height"]))),
+        whole(np.where(sequence, 1, np.where(turned, part["out_height"], in_height))),
         whole(np.where(sequence, part["in_height"], np.where(turned, part["out_width"], part["in_width"]))),
         whole(part["in_channels"] / groups),
-        whole(np.where(sequence, 1, part["out_height"])),
+        whole(np.where(sequence, 1, heights)),
         whole(np.where(sequence, part["out_height"], part["out_width"])),
         whole(part["out_channels"] / groups),
         whole(part["kernel_height"]),
