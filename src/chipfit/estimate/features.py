@@ -120,7 +120,7 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         reread = np.where(found.known, np.maximum(read - main, 0), reread)
         read = np.where(found.known, np.maximum(read, inputs), inputs)
         again, biases_again = weights * (pixel_pieces - 1), biases * pixel_pieces
-        pieces = np.concatenate([found.features, np.log2(stripe_height(target, rows))[:, None]], axis=1)
+        pieces = np.concatenate([found.features, np.log2(stripe_height(rows))[:, None]], axis=1)
         if target.layout.striped:
             # What does not fit beside the rest lies outside as a whole, which the rows say; weights that find no room
             # are streamed anew for every piece of pixels.
@@ -129,8 +129,8 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
             fetch, store = np.where(plain_input > 0, 0, read * rows["far_input"]), output * rows["far_output"]
             plain_fetch, narrow_store = plain_read * plain_input, _BURST * output * plain_output / found.channels
             held = np.where(rows["far_input"] > 0, 0, inputs) + np.where(rows["far_output"] > 0, 0, output)
-            held = np.where(rows["striped"] > 0, 0, held) + rows["beside"] * act
-            reload = np.where(held + weights > memory.on_chip_bytes, again, 0)
+            held = np.where(rows["striped"] > 0, rows["rolled"] * act, held + weights) + rows["beside"] * act
+            reload = np.where(held > memory.on_chip_bytes, again, 0)
             excess = np.zeros(len(rows))
         else:
             excess = np.where(inputs > memory.on_chip_bytes / 2, read, 0)
@@ -220,7 +220,9 @@ def _work(target: Target, precision: Precision, rows: Rows) -> tuple[Floats, Flo
     windows = row_steps * slices * np.ceil(taps / target.depthwise.taps)
     windows = windows / (target.depthwise.efficiency * precision.throughput)
 
-    vector_tiles = np.ceil(rows["out_channels"] / target.vector.elements_per_cycle)
+    block = target.layout.channel_block
+    channels = np.ceil(rows["out_channels"] / block) * block
+    vector_tiles = np.ceil(channels / target.vector.elements_per_cycle)
     passes = np.where(kinds == KIND_CODES["pool"], taps, 1) * max(1.0, precision.activation_bits / 8)
     vector = rows["out_height"] * rows["out_width"] * vector_tiles * passes
 

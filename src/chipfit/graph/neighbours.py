@@ -37,12 +37,14 @@ def with_neighbours(
     striped: Collection[str],
     room: int,
     in_place: Collection[str] = (),
+    bias: int = 4,
 ) -> tuple[Subgraph, ...]:
-    """The subgraphs with `far_input`, `far_output`, `striped`, `beside` and `rolled` of their workloads filled in.
+    """The subgraphs with `far_input`, `far_output`, `striped`, `stripe_height`, `beside` and `rolled` of their workloads
+    filled in.
 
     `subgraphs` come from `cut`; tensors take whole blocks of `block` channels and share memory as `in_place` says
     (`memory.liveness`), and the chip has room for `room` elements at a time. `striped` are the workload kinds that can
-    be worked on in stripes together with their neighbours.
+    be worked on in stripes together with their neighbours; a bias counts as `bias` elements.
     """
     place = {part.name: number for number, part in enumerate(subgraphs)}
     alive = [
@@ -67,20 +69,25 @@ def with_neighbours(
         for buffer, step in zip(buffers, alive, strict=True)
     ]
     far = _far(subgraphs, links, gives, small, held, room)
-    rolled = _rolled(subgraphs, links, takes, gives, alive)
     found: list[Subgraph] = []
-    for number, (part, step) in enumerate(zip(subgraphs, alive, strict=True)):
+    far_inputs: list[Value] = []
+    beside: list[Value] = []
+    for part, step in zip(subgraphs, alive, strict=True):
         far_input: Value = False
         for source, condition in part.reads:
             far_input = either(far_input, both(condition, far[place[source]] if source in place else True))
-        beside = sum((size for name, size in step.items() if name in place and name != part.name), start=0)
-        beside = beside - sum((step.get(source, 0) for source, _ in part.reads if source in place), start=0)
+        waiting = [name for name in step if name in place and name not in {part.name, *dict(part.reads)}]
+        beside.append(sum((where(far[place[name]], 0, step[name]) for name in waiting), start=0))
+        far_inputs.append(far_input)
+    stripes = _stripes(subgraphs, _Run(links, takes, gives), alive, beside, room, bias)
+    for number, (part, stripe) in enumerate(zip(subgraphs, stripes, strict=True)):
         workload = part.workload._replace(
-            far_input=far_input,
+            far_input=far_inputs[number],
             far_output=far[number],
             striped=where(takes[number], TAKES, 0) + where(gives[number], GIVES, 0),
-            beside=beside,
-            rolled=rolled[number],
+            stripe_height=stripe.height,
+            beside=beside[number],
+            rolled=stripe.held,
         )
         found.append(part._replace(workload=workload))
     return tuple(found)
@@ -129,23 +136,87 @@ def _lowest(size: Value, giver: Workload, reader: Workload) -> Value:
     return size // giver.out_height * minimum(rows, giver.out_height)
 
 
-def _rolled(
+@dataclass(frozen=True, slots=True)
+class _Stripe:
+    """How high the stripes of a subgraph's output are, 0 where it is whole, and what those of its run take with its
+    weights."""
+
+    height: Value
+    held: Value
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Subgraphs that are worked on in stripes together: each takes its input from the one before it."""
+
+    links: Sequence[_Link]
+    takes: Sequence[Value]
+    gives: Sequence[Value]
+
+    def total(self, amounts: Sequence[Value]) -> list[Value]:
+        """For every subgraph the sum over all of its run."""
+        above, below = list(amounts), list(amounts)
+        for link in self.links:
+            above[link.reader] = above[link.reader] + where(self.joined(link), above[link.giver], 0)
+        for link in reversed(self.links):
+            below[link.giver] = below[link.giver] + where(self.joined(link), below[link.reader], 0)
+        return [before + after - own for before, after, own in zip(above, below, amounts, strict=True)]
+
+    def last(self, values: Sequence[Value]) -> list[Value]:
+        """For every subgraph the value of the last one of its run."""
+        found = list(values)
+        for link in reversed(self.links):
+            found[link.giver] = where(self.joined(link), found[link.reader], found[link.giver])
+        return found
+
+    def joined(self, link: _Link) -> Value:
+        """Under which codes a link is inside of a run."""
+        return both(link.condition, both(self.gives[link.giver], self.takes[link.reader]))
+
+
+def _stripes(
     subgraphs: Sequence[Subgraph],
-    links: Sequence[_Link],
-    takes: Sequence[Value],
-    gives: Sequence[Value],
+    run: _Run,
     alive: Sequence[Mapping[str, Value]],
-) -> list[Value]:
-    """For every subgraph the elements of all tensors in stripes in the run of subgraphs that it is part of."""
-    above: list[Value] = [0] * len(subgraphs)
-    below: list[Value] = [0] * len(subgraphs)
-    for link in links:
-        size = where(both(link.condition, takes[link.reader]), alive[link.giver][subgraphs[link.giver].name], 0)
-        above[link.reader] = maximum(above[link.reader], where(equal(size, 0), 0, size + above[link.giver]))
-    for link in reversed(links):
-        size = where(both(link.condition, gives[link.giver]), alive[link.giver][subgraphs[link.giver].name], 0)
-        below[link.giver] = maximum(below[link.giver], where(equal(size, 0), 0, size + below[link.reader]))
-    return [before + after for before, after in zip(above, below, strict=True)]
+    beside: Sequence[Value],
+    room: int,
+    bias: int,
+) -> list[_Stripe]:
+    """The stripes of every subgraph: as high as memory allows beside the weights of the run, at most half of the output.
+
+    Of a tensor in stripes there is twice what its reader needs for one of its own. Weights that would find no room
+    beside the lowest stripes do not count.
+    """
+    sizes: list[Value] = [0] * len(subgraphs)
+    overlaps: list[Value] = [0] * len(subgraphs)
+    for link in run.links:
+        work = subgraphs[link.reader].workload
+        size = where(run.joined(link), alive[link.giver][subgraphs[link.giver].name], 0)
+        reach = work.dilation_height * (work.kernel_height - 1) + 1 - work.stride_height
+        sizes[link.reader] = maximum(sizes[link.reader], 2 * size)
+        overlaps[link.reader] = maximum(overlaps[link.reader], 2 * reach * (size // work.in_height))
+    heights = run.last([part.workload.out_height for part in subgraphs])
+    rolled, overlap = run.total(sizes), run.total(overlaps)
+    lowest = [size // height + more for size, height, more in zip(rolled, heights, overlap, strict=True)]
+    weights = [part.workload.parameters + bias * part.workload.biases for part in subgraphs]
+    everything = run.total(weights)
+    fitting = run.total(
+        [where(least + own <= room, own, 0) for least, own in zip(lowest, weights, strict=True)]
+    )
+    found: list[_Stripe] = []
+    for number, part in enumerate(subgraphs):
+        in_stripes = either(run.takes[number], run.gives[number])
+        if never(in_stripes):
+            found.append(_Stripe(0, 0))
+            continue
+        counted = where(lowest[number] + everything[number] <= room, everything[number], fitting[number])
+        free = maximum(room - beside[number] - overlap[number] - counted, 0)
+        most = heights[number] * free // maximum(rolled[number], 1)
+        height = maximum(minimum(most, heights[number] // 2), 1)
+        own = maximum(height * part.workload.out_height // heights[number], 1)
+        held = rolled[number] * height // heights[number] + overlap[number] + maximum(counted, weights[number])
+        found.append(_Stripe(where(in_stripes, own, 0), where(in_stripes, held, 0)))
+    return found
 
 
 def _follows(subgraphs: Sequence[Subgraph], giver: int, reader: int) -> Value:

@@ -52,9 +52,10 @@ class Workload(NamedTuple):
     is, as `function_number` counts them; `plain_input` and `plain_output` whether a tensor lies in memory without
     blocks of channels, as the network's own do and parts that fill no whole blocks; `stored_share` what weights take
     after compression, as a share of their plain size. `far_input` and `far_output` whether a tensor lies outside of
-    the chip's memory, `striped` whether the input (1) or the output (2) is only there in stripes, `beside` the elements
-    that wait in memory meanwhile, `rolled` those of all tensors in stripes that share it: all 0 unless the target's
-    memory makes them count (`graph.neighbours`). Every field but `kind` is a `Value`.
+    the chip's memory, `striped` whether the input (1) or the output (2) is only there in stripes, `stripe_height`
+    the rows of the output that are worked on at a time (0: all), `beside` the elements that wait in memory meanwhile,
+    `rolled` those of all tensors in stripes that share it, and of weights: all 0 unless the target's memory makes them
+    count (`graph.neighbours`). Every field but `kind` is a `Value`.
     """
 
     kind: str
@@ -85,6 +86,7 @@ class Workload(NamedTuple):
     far_input: Value = 0
     far_output: Value = 0
     striped: Value = 0
+    stripe_height: Value = 0
     beside: Value = 0
     rolled: Value = 0
 

@@ -25,8 +25,17 @@ def subgraphs_of(model: Graph | Network, target: Target) -> tuple[Subgraph, ...]
     graph, layout = graph_of(model), target.layout
     subgraphs = cut(graph, target.fuses, layout.plain)
     if layout.striped:
-        room = target.memory.on_chip_bytes * 8 // target.precision().activation_bits
-        subgraphs = with_neighbours(graph, subgraphs, layout.channel_block, layout.striped, room, layout.in_place)
+        precision = target.precision()
+        room, bias = target.memory.on_chip_bytes * 8, precision.bias_bits
+        subgraphs = with_neighbours(
+            graph,
+            subgraphs,
+            layout.channel_block,
+            layout.striped,
+            room // precision.activation_bits,
+            layout.in_place,
+            bias // precision.activation_bits,
+        )
     assumed = layout.stored_share
     if assumed == 1:
         return subgraphs

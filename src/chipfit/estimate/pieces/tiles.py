@@ -75,7 +75,7 @@ class Pieces:
         assert target.tiles is not None
         known = np.isin(rows.kinds, _IN_PIECES)
         index = np.flatnonzero(known)
-        heights = np.maximum(stripe_height(target, rows.take(index)), 1)
+        heights = np.maximum(stripe_height(rows.take(index)), 1)
         stripes = np.ceil(rows["out_height"][index] / heights)
         found = tiling(target.tiles, _work(rows, known, heights))
         pixel_pieces, parts = found.pixel_pieces * stripes, found.parts * rows["out_height"][index] / heights
@@ -106,19 +106,9 @@ class Pieces:
         )
 
 
-STRIPES_FILL = 0.75
-"""Share of the on-chip memory that tensors in stripes take: rows at the edges of stripes are held twice."""
-
-
-def stripe_height(target: Target, rows: Rows) -> Floats:
-    """Rows (n,) of the output that are worked on at a time.
-
-    A tensor in stripes holds what one operator gives and the next one takes; stripes are as high as memory allows, and
-    at most half of the output.
-    """
-    share = STRIPES_FILL * target.memory.on_chip_bytes / np.maximum(2 * rows["rolled"], 1)
-    height = np.maximum(np.floor(rows["out_height"] * np.minimum(share, 0.5)), 1)
-    return np.where(rows["striped"] > 0, height, rows["out_height"])
+def stripe_height(rows: Rows) -> Floats:
+    """Rows (n,) of the output that are worked on at a time."""
+    return np.where(rows["striped"] > 0, np.maximum(rows["stripe_height"], 1), rows["out_height"])
 
 
 _FEATURES = (
