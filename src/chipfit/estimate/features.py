@@ -125,9 +125,13 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
             # What does not fit beside the rest lies outside as a whole, which the rows say; weights that find no room
             # are streamed anew for every piece of pixels.
             plain_input, plain_output = rows["far_input"] * rows["plain_input"], rows["far_output"] * rows["plain_output"]
-            plain_read = np.where(found.known, _BURST * found.plain_read * act, read)
-            fetch, store = np.where(plain_input > 0, 0, read * rows["far_input"]), output * rows["far_output"]
-            plain_fetch, narrow_store = plain_read * plain_input, _BURST * output * plain_output / found.channels
+            vain, plain_vain, narrow = (
+                np.where(found.known, np.maximum(memory.burst_bytes / (together * act), 1), 1)
+                for together in (found.together, found.plain_together, found.channels)
+            )
+            plain_read = np.where(found.known, found.plain_read * act, read)
+            fetch, store = np.where(plain_input > 0, 0, read * vain * rows["far_input"]), output * rows["far_output"]
+            plain_fetch, narrow_store = plain_read * plain_vain * plain_input, output * narrow * plain_output
             held = np.where(rows["far_input"] > 0, 0, inputs) + np.where(rows["far_output"] > 0, 0, output)
             held = np.where(rows["striped"] > 0, rows["rolled"] * act, held + weights) + rows["beside"] * act
             reload = np.where(held > memory.on_chip_bytes, again, 0)
@@ -163,8 +167,6 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
     return Physics(terms, energy_terms, fill, footprint, buffer, pieces)
 
 
-_BURST = 16
-"""Bytes that memory moves at least, to which those of plain tensors are related; the regression finds out the number."""
 def _stored(target: Target, rows: Rows, side: str) -> Floats:
     """Elements (n,) that the inputs ("in") or the output ("out") take in memory, with the channels padded."""
     block = target.layout.channel_block

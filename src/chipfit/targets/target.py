@@ -80,6 +80,8 @@ class Memory(_Part):
     """bytes between on-chip memory and the lanes per cycle"""
     dram_bytes_per_s: Positive
     """sustained bandwidth to DRAM or flash"""
+    burst_bytes: Count = 1
+    """bytes side by side that DRAM moves at least; of fewer, the rest is moved in vain"""
 
     @model_validator(mode="after")
     def _buffer_fits(self) -> Memory:

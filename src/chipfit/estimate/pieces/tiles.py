@@ -56,14 +56,17 @@ class Pieces:
 
     `known` says where an operator is worked on in pieces; elsewhere the rest is 0, and `pixel_pieces` and `channels`
     (of a piece) are 1. `cycles` are those of the array and of what stores its results, one of which waits for the other
-    at the ends; `read_elements` those of the input with every repetition, `plain_read` the same without padding, by the
-    channels that are read at a time where these do not lie together.
+    at the ends; `read_elements` those of the input with every repetition, `plain_read` the same without padding.
+    `together` are the elements of the input that lie side by side, `plain_together` the same of one without blocks of
+    channels.
     """
 
     known: NDArray[np.bool_]
     cycles: Floats
     read_elements: Floats
     plain_read: Floats
+    together: Floats
+    plain_together: Floats
     pixel_pieces: Floats
     channels: Floats
     features: Floats
@@ -89,7 +92,7 @@ class Pieces:
         channels = up(rows["in_channels"][index] / groups, block)
         shallow = np.isin(rows.kinds[index], _ONE_TO_ONE)
         read = held * channels * np.where(shallow, 1, found.channel_pieces)
-        plain = read / channels * rows["in_channels"][index] / groups / found.held
+        plain = read / channels * rows["in_channels"][index] / groups
         features = np.stack(
             [getattr(found, name) for name in _FEATURES]
             + [pixel_pieces, parts, cycles, read, array / np.maximum(store, 1)],
@@ -100,6 +103,8 @@ class Pieces:
             _spread(known, cycles),
             _spread(known, read),
             _spread(known, plain),
+            np.maximum(_spread(known, found.in_width * block), 1),
+            np.maximum(_spread(known, found.held), 1),
             np.maximum(_spread(known, pixel_pieces), 1),
             np.maximum(_spread(known, found.channels), 1),
             _spread(known, np.log2(1 + features)),
