@@ -36,8 +36,8 @@ reload    what comes from DRAM again because activations spill: weights for ever
           every piece of pixels if they find no room beside the rest
 fetch     an input in blocks of channels that lies outside, with every repetition; plain_fetch one without blocks, of
           which no more is read at a time than the channels that a piece takes
-store     an output that lies outside; plain_store the same of one without blocks of channels, narrow_store where a piece
-          has few channels
+store     an output that lies outside; plain_store the same of one without blocks of channels, narrow_store as
+          pieces of few channels make it
 scales    biases and scales for every piece of pixels
 again     weights for every piece of pixels, whether they find room or not: no resource, as it is not known which
 """
@@ -124,7 +124,10 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         if target.layout.striped:
             # What does not fit beside the rest lies outside as a whole, which the rows say; weights that find no room
             # are streamed anew for every piece of pixels.
-            plain_input, plain_output = rows["far_input"] * rows["plain_input"], rows["far_output"] * rows["plain_output"]
+            plain_input, plain_output = (
+                rows["far_input"] * rows["plain_input"],
+                rows["far_output"] * rows["plain_output"],
+            )
             vain, plain_vain, narrow = (
                 np.where(found.known, np.maximum(memory.burst_bytes / (together * act), 1), 1)
                 for together in (found.together, found.plain_together, found.channels)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.estimate.features import TERMS, Physics, described, described_energy, feature_matrix, physics
+from chipfit.estimate.features import Physics, described, described_energy, feature_matrix, physics
 from chipfit.estimate.forest import Forest, Rows32, Tree, boosted, grown, leaf_of, trees_of
 from chipfit.estimate.rows import RANGE_FIELDS, Floats, Rows
 from chipfit.graph.workload import WORKLOAD_KINDS

@@ -39,8 +39,7 @@ def with_neighbours(
     in_place: Collection[str] = (),
     bias: int = 4,
 ) -> tuple[Subgraph, ...]:
-    """The subgraphs with `far_input`, `far_output`, `striped`, `stripe_height`, `beside` and `rolled` of their workloads
-    filled in.
+    """The subgraphs, their workloads with `far_input`, `far_output`, `striped`, `stripe_height`, `beside` and `rolled`.
 
     `subgraphs` come from `cut`; tensors take whole blocks of `block` channels and share memory as `in_place` says
     (`memory.liveness`), and the chip has room for `room` elements at a time. `striped` are the workload kinds that can
@@ -182,7 +181,7 @@ def _stripes(
     room: int,
     bias: int,
 ) -> list[_Stripe]:
-    """The stripes of every subgraph: as high as memory allows beside the weights of the run, at most half of the output.
+    """The stripes of every subgraph: as high as memory allows beside the weights of the run, at most half the output.
 
     Of a tensor in stripes there is twice what its reader needs for one of its own. Weights that would find no room
     beside the lowest stripes do not count.
@@ -200,9 +199,7 @@ def _stripes(
     lowest = [size // height + more for size, height, more in zip(rolled, heights, overlap, strict=True)]
     weights = [part.workload.parameters + bias * part.workload.biases for part in subgraphs]
     everything = run.total(weights)
-    fitting = run.total(
-        [where(least + own <= room, own, 0) for least, own in zip(lowest, weights, strict=True)]
-    )
+    fitting = run.total([where(least + own <= room, own, 0) for least, own in zip(lowest, weights, strict=True)])
     found: list[_Stripe] = []
     for number, part in enumerate(subgraphs):
         in_stripes = either(run.takes[number], run.gives[number])
@@ -256,12 +253,13 @@ def _far(
     """Under which codes every output lies outside: what finds no room in a step that writes or reads it, and parts that
     are written in place into such a tensor."""
     far: list[Value] = [False] * len(subgraphs)
+    reading: list[list[_Link]] = [[] for _ in subgraphs]
+    for link in links:
+        reading[link.giver].append(link)
     for number in reversed(range(len(subgraphs))):
         part = subgraphs[number]
         full: Value = either(negate(small[number]), held[number] > room)
-        for link in links:
-            if link.giver != number:
-                continue
+        for link in reading[number]:
             full = either(full, both(link.condition, held[link.reader] > room))
             if subgraphs[link.reader].workload.kind == "copy":
                 full = either(full, both(link.condition, far[link.reader]))
