@@ -16,7 +16,7 @@ def _walk(tree, row):
     node = 0
     for _ in range(DEPTH):
         node = 2 * node + (1 if row[tree.features[node]] <= tree.thresholds[node] else 2)
-    return float(tree.leaves[node - (2**DEPTH - 1)])
+    return float(np.float16(tree.leaves[node - (2**DEPTH - 1)]))
 
 
 def test_a_forest_is_the_sum_of_its_trees_walked_row_by_row(data):
@@ -33,7 +33,8 @@ def test_trees_say_what_lightgbm_says(data):
     matrix, target = data
     booster = boosted(matrix, target, 30, 5)
     found = Forest.of([trees_of(booster)]).at(np.zeros(len(matrix), np.int64), matrix)
-    np.testing.assert_allclose(found, booster.predict(matrix), atol=1e-5)
+    # Every leaf is rounded by one part in two thousand at most.
+    np.testing.assert_allclose(found, booster.predict(matrix), atol=1e-3)
     assert np.abs(found - target).mean() < 0.5 * np.abs(target - target.mean()).mean()
 
 
