@@ -3,8 +3,10 @@
 import pytest
 
 from chipfit.estimate.estimator import Estimator
+from chipfit.estimate.store import default_estimator
 from chipfit.nets.zoo import from_zoo
 from chipfit.report import tables
+from chipfit.targets import load_target
 
 
 def test_bytes_moved_are_those_of_tensors_and_weights(estimator: Estimator) -> None:
@@ -27,6 +29,13 @@ def test_what_a_memory_is_busy_with_is_the_larger_part(estimator: Estimator) -> 
         else:
             assert (row.bound_by == "weights") == (row.weight_bytes >= row.activation_bytes)
     assert next(row for row in rows if row.kind == "linear").bound_by == "weights"
+
+
+def test_what_has_no_weights_waits_for_activations() -> None:
+    rows = default_estimator(load_target("ethos-u65-512")).by_layer(from_zoo("mobilenet_v2").graph)
+    additions = [row for row in rows if row.kind == "elementwise" and row.bound == "dram"]
+    assert additions
+    assert all(row.bound_by == "activations" for row in additions)
 
 
 @pytest.mark.parametrize("per_layer", [False, True])

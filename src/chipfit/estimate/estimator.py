@@ -21,6 +21,7 @@ from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.graph import Graph
 from chipfit.graph.order import best_order
 from chipfit.graph.subgraphs import Subgraph, cut
+from chipfit.graph.workload import Workload
 from chipfit.graph.totals import count_parameters
 from chipfit.graph.values import Shape, TableTooLarge
 from chipfit.measure.measurement import Source
@@ -243,17 +244,18 @@ class Estimator:
             out_shape=graph.shapes[subgraph.name],
             utilisation=float(macs) / (latency_s * self.peak_macs_per_second),  # type: ignore[arg-type]
             bound=bound,
-            bound_by=self._bound_by(bound, int(weight_bytes), activation_bytes),  # type: ignore[arg-type]
+            bound_by=self._bound_by(bound, load, int(weight_bytes), activation_bytes),  # type: ignore[arg-type]
             share=latency_s / total,
             in_range=bool(rows.in_range[index]),
         )
 
-    def _bound_by(self, bound: str, weight_bytes: int, activation_bytes: int) -> str:
+    def _bound_by(self, bound: str, load: Workload, weight_bytes: int, activation_bytes: int) -> str:
         """What a memory is busy with: the larger part of what goes through it."""
         if bound not in ("on_chip", "dram"):
             return bound
-        # Activations leave the chip only where they do not fit.
-        there = bound == "on_chip" or activation_bytes > self.target.memory.activation_bytes
+        # Activations leave the chip only where they do not fit, by themselves or beside what surrounds them.
+        outside = bool(load.far_input) or bool(load.far_output)
+        there = bound == "on_chip" or outside or activation_bytes > self.target.memory.activation_bytes
         return "activations" if there and activation_bytes > weight_bytes else "weights"
 
 
