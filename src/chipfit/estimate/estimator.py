@@ -21,9 +21,9 @@ from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.graph import Graph
 from chipfit.graph.order import best_order
 from chipfit.graph.subgraphs import Subgraph, cut
-from chipfit.graph.workload import Workload
 from chipfit.graph.totals import count_parameters
 from chipfit.graph.values import Shape, TableTooLarge
+from chipfit.graph.workload import Workload
 from chipfit.measure.measurement import Source
 from chipfit.measure.subgraphs import graph_of, subgraphs_of
 from chipfit.nets.network import Network
