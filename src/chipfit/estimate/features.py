@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from chipfit.estimate.pieces.search import up
 from chipfit.estimate.pieces.tiles import Pieces, stripe_height
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
 from chipfit.graph.workload import WORKLOAD_KINDS
@@ -124,17 +125,7 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         if target.layout.striped:
             # What does not fit beside the rest lies outside as a whole, which the rows say; weights that find no room
             # are streamed anew for every piece of pixels.
-            plain_input, plain_output = (
-                rows["far_input"] * rows["plain_input"],
-                rows["far_output"] * rows["plain_output"],
-            )
-            vain, plain_vain, narrow = (
-                np.where(found.known, np.maximum(memory.burst_bytes / (together * act), 1), 1)
-                for together in (found.together, found.plain_together, found.channels)
-            )
-            plain_read = np.where(found.known, found.plain_read * act, read)
-            fetch, store = np.where(plain_input > 0, 0, read * vain * rows["far_input"]), output * rows["far_output"]
-            plain_fetch, narrow_store = plain_read * plain_vain * plain_input, output * narrow * plain_output
+            fetch, plain_fetch, store, narrow_store = _outside(target, rows, found, act, read, output)
             held = np.where(rows["far_input"] > 0, 0, inputs) + np.where(rows["far_output"] > 0, 0, output)
             held = np.where(rows["striped"] > 0, rows["rolled"] * act, held + weights) + rows["beside"] * act
             reload = np.where(held > memory.on_chip_bytes, again, 0)
@@ -170,11 +161,32 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
     return Physics(terms, energy_terms, fill, footprint, buffer, pieces)
 
 
+def _outside(
+    target: Target, rows: Rows, found: Pieces, act: float, read: Floats, output: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Bytes (n,) to and from memory outside, for the terms fetch, plain_fetch, store and narrow_store.
+
+    `read` and `output` (n,) are the bytes of the input with repetitions and of the output, `act` those of an element.
+    Where fewer bytes lie side by side than a burst has, the rest of it is moved in vain.
+    """
+
+    def bursts(together: Floats) -> Floats:
+        return np.where(found.known, np.maximum(target.memory.burst_bytes / (together * act), 1), 1)
+
+    plain_read = np.where(found.known, found.plain_read * act, read)
+    store = output * rows["far_output"]
+    return (
+        read * bursts(found.together) * rows["far_input"] * (1 - rows["plain_input"]),
+        plain_read * bursts(found.plain_together) * rows["far_input"] * rows["plain_input"],
+        store,
+        store * bursts(found.channels) * rows["plain_output"],
+    )
+
+
 def _stored(target: Target, rows: Rows, side: str) -> Floats:
     """Elements (n,) that the inputs ("in") or the output ("out") take in memory, with the channels padded."""
-    block = target.layout.channel_block
     channels = rows[f"{side}_channels"]
-    padded = np.ceil(channels / block) * block / channels
+    padded = up(channels, target.layout.channel_block) / channels
     outside = rows["plain_input" if side == "in" else "plain_output"] > 0
     return rows[f"{side}_elements"] * np.where(outside, 1, padded)
 
@@ -225,9 +237,7 @@ def _work(target: Target, precision: Precision, rows: Rows) -> tuple[Floats, Flo
     windows = row_steps * slices * np.ceil(taps / target.depthwise.taps)
     windows = windows / (target.depthwise.efficiency * precision.throughput)
 
-    block = target.layout.channel_block
-    channels = np.ceil(rows["out_channels"] / block) * block
-    vector_tiles = np.ceil(channels / target.vector.elements_per_cycle)
+    vector_tiles = np.ceil(up(rows["out_channels"], target.layout.channel_block) / target.vector.elements_per_cycle)
     passes = np.where(kinds == KIND_CODES["pool"], taps, 1) * max(1.0, precision.activation_bits / 8)
     vector = rows["out_height"] * rows["out_width"] * vector_tiles * passes
 

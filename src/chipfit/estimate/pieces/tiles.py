@@ -78,7 +78,7 @@ class Pieces:
         assert target.tiles is not None
         known = np.isin(rows.kinds, _IN_PIECES)
         index = np.flatnonzero(known)
-        heights = np.maximum(stripe_height(rows.take(index)), 1)
+        heights = stripe_height(rows.take(index))
         stripes = np.ceil(rows["out_height"][index] / heights)
         found = tiling(target.tiles, _work(rows, known, heights))
         pixel_pieces, parts = found.pixel_pieces * stripes, found.parts * rows["out_height"][index] / heights
@@ -116,9 +116,7 @@ def stripe_height(rows: Rows) -> Floats:
     return np.where(rows["striped"] > 0, np.maximum(rows["stripe_height"], 1), rows["out_height"])
 
 
-_FEATURES = (
-    "height", "width", "channels", "in_height", "in_width", "channel_pieces", "piece_cycles",
-)  # fmt: skip
+_FEATURES = ("height", "width", "channels", "in_height", "in_width", "channel_pieces", "piece_cycles")
 _ONE_TO_ONE = [KIND_CODES[kind] for kind in ("depthwise", "pool")]
 _IN_PIECES = [KIND_CODES[kind] for kind in ("conv", "depthwise", "linear", "pool", "transposed_conv")]
 
