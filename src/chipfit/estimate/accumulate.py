@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from chipfit.estimate.memory.buffers import Pace, paces
 from chipfit.estimate.memory.peaks import has_buffers, moments
-from chipfit.estimate.memory.stored import stored_bytes
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
 from chipfit.graph.graph import Graph
@@ -24,6 +23,7 @@ from chipfit.graph.tables import TableMax, TableSum
 from chipfit.graph.totals import parameters
 from chipfit.graph.values import Choice, TableTooLarge, Value, table, where
 from chipfit.graph.workload import WORKLOAD_FIELDS
+from chipfit.measure.stored import stored_bytes
 from chipfit.measure.subgraphs import subgraphs_of
 from chipfit.targets.target import Precision, Target
 
@@ -172,7 +172,7 @@ def along(
 
 def counted(target: Target, precision: Precision, subgraph: Subgraph) -> tuple[Value, Value]:
     """Weight bytes and MACs of a subgraph, zero where it is absent."""
-    stored = stored_bytes(target, precision, subgraph.workload)
+    stored = stored_bytes(precision, subgraph.workload)
     return where(subgraph.presence, stored, 0), where(subgraph.presence, subgraph.workload.macs, 0)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from chipfit.graph.graph import Graph
 from chipfit.graph.neighbours import with_neighbours
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.measure.compression import stored_share
+from chipfit.measure.stored import coded_share, stored_bytes
 from chipfit.nets.network import Network, quantised_weights
-from chipfit.targets.target import Target
+from chipfit.targets.target import Precision, Target
 
 
 def graph_of(model: Graph | Network) -> Graph:
@@ -22,27 +26,23 @@ def subgraphs_of(model: Graph | Network, target: Target) -> tuple[Subgraph, ...]
     output channel; without weights what the target's description assumes. What lies in memory around a subgraph counts
     where the target says so.
     """
-    graph, layout = graph_of(model), target.layout
+    graph, layout, precision = graph_of(model), target.layout, target.precision()
     subgraphs = cut(graph, target.fuses, layout.plain)
-    if layout.striped:
-        precision = target.precision()
-        room, bias = target.memory.on_chip_bytes * 8, precision.bias_bits
-        subgraphs = with_neighbours(
-            graph,
-            subgraphs,
-            layout.channel_block,
-            layout.striped,
-            room // precision.activation_bits,
-            layout.in_place,
-            bias // precision.activation_bits,
-        )
-    assumed = layout.stored_share
-    if assumed == 1:
+    if layout.stored_share != 1:
+        own = model.weights if isinstance(model, Network) and not model.graph.decisions else {}
+        subgraphs = tuple([_coded(target, precision, part, own.get(f"{part.name}.weight")) for part in subgraphs])
+    if not layout.striped:
         return subgraphs
-    own = model.weights if isinstance(model, Network) and not model.graph.decisions else {}
-    found: list[Subgraph] = []
-    for part in subgraphs:
-        weights = own.get(f"{part.name}.weight")
-        share = assumed if weights is None or weights.ndim < 2 else stored_share(quantised_weights(weights))
-        found.append(part._replace(workload=part.workload._replace(stored_share=share)))
-    return tuple(found)
+    elements = precision.activation_bits // 8
+    weights = [stored_bytes(precision, part.workload) // elements for part in subgraphs]
+    room = target.memory.on_chip_bytes // elements
+    return with_neighbours(graph, subgraphs, layout.channel_block, layout.striped, room, weights, layout.in_place)
+
+
+def _coded(target: Target, precision: Precision, part: Subgraph, weights: NDArray[np.float32] | None) -> Subgraph:
+    """A subgraph that says what its weights take, by their own values where there are any."""
+    own = target.layout.stored_share
+    if weights is not None and weights.ndim >= 2:
+        own = stored_share(quantised_weights(weights))
+    share = coded_share(target, precision, part.workload, own)
+    return part._replace(workload=part.workload._replace(stored_share=share))

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.estimate.memory.stored import stored_bytes
 from chipfit.estimate.pieces.tiles import Pieces
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, apply, both, maximum, negate, never, where
+from chipfit.measure.stored import stored_bytes
 from chipfit.targets.target import Precision, Target
 
 BUFFERED = ("conv", "depthwise", "transposed_conv")
@@ -193,7 +193,7 @@ def prefetches(
     """
     pairs = {part.name: list(_before(subgraphs, number)) for number, part in enumerate(subgraphs)}
     weights = {
-        part.name: maximum(stored_bytes(target, precision, part.workload), 1)
+        part.name: maximum(stored_bytes(precision, part.workload), 1)
         for part in subgraphs
         if part.workload.kind in BUFFERED and part.name in pace_of
     }

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from chipfit.estimate.memory.buffers import Pace, Prefetch, prefetches
-from chipfit.estimate.memory.stored import stored_bytes
 from chipfit.graph.graph import Graph
 from chipfit.graph.memory import liveness
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, ceil_div, where
+from chipfit.measure.stored import stored_bytes
 from chipfit.targets.target import Precision, Target
 
 WEIGHTS = "weights"
@@ -60,7 +60,7 @@ def moments(
     steps = liveness(graph, subgraphs, layout.channel_block, layout.in_place)
     beside: list[Held] = []
     if layout.weights_on_chip:
-        found = [where(part.presence, stored_bytes(target, precision, part.workload), 0) for part in subgraphs]
+        found = [where(part.presence, stored_bytes(precision, part.workload), 0) for part in subgraphs]
         beside = [Held(WEIGHTS, size) for size in found if not isinstance(size, int) or size]
     own: dict[str, list[Prefetch]] = {}
     following: dict[str, list[Prefetch]] = {}
