@@ -5,15 +5,13 @@ from __future__ import annotations
 import operator
 import re
 import warnings
-from collections.abc import Callable, Generator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
-from torch._ops import OperatorBase
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
@@ -24,39 +22,16 @@ from chipfit.graph.ops import Opaque
 from chipfit.nets.draft import Draft, Unrepresentable
 from chipfit.nets.network import Network
 from chipfit.nets.pytorch.call import Call, Computed
-from chipfit.nets.pytorch.lifted import REDUCTIONS, can_lift, lower, rewritten
+from chipfit.nets.pytorch.lifted import can_lift, lower, rewritten
 from chipfit.nets.pytorch.operators import OPERATORS
-
-# What a user's own forward and torch.export's tracing of it raise.
-TRACING_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
-TAKEN_APART = (
-    "einsum", "addcmul", "addcdiv", "baddbmm", "glu", "selu", "cosine_similarity",
-    "pairwise_distance", "channel_shuffle", "pixel_unshuffle", "tile", "repeat_interleave", "stack", "clip", "type_as",
-    "norm", "tensordot",
-)  # fmt: skip
-"""Operators that PyTorch itself takes apart into those that a graph has words for."""
+from chipfit.nets.pytorch.trace import OpOverload, evaluating, traced
 
 FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "full_like": 0.0, "new_zeros": 0.0, "new_ones": 1.0, "new_full": 0.0}
 """Operators that read of a tensor only its shape, and the number that they fill it with."""
 
 BROADCASTING = frozenset(("add", "sub", "rsub", "mul", "div", "maximum", "minimum"))
 
-OpOverload = torch._ops.OpOverload  # pyright: ignore[reportPrivateUsage]
 NON_DETERMINISTIC = torch.Tag.nondeterministic_seeded
-
-LONGEST_MESSAGE = 200
-"""Characters of a message of PyTorch that are told."""
 
 Example = Sequence[int] | Sequence[Sequence[int]] | Tensor | Sequence[Tensor]
 
@@ -65,44 +40,19 @@ def import_torch(module: nn.Module, example: Example, name: str = "network") -> 
     """The network that a module computes in evaluation mode, with copies of its weights as float32.
 
     `example` is the shape of its input, batch first, or the input itself; for several inputs, a sequence of those. The
-    batch of the graph is 1. Keys are paths of modules ("features.0.conv"); what a module does beside its parts gets the
+    batch of the graph is 1 and stands in front: an output that PyTorch gives without it there has one more axis, and
+    what mixes a whole tensor mixes one image. Keys are paths of modules ("features.0.conv"); what a module does beside its parts gets the
     operator's name behind its path. A module that is used twice has its weights twice. What no node of a graph can say
     becomes an `Opaque`. Raises `InvalidInput` where the module cannot be exported.
     """
     inputs = _inputs(example)
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-    with _evaluating(module), warnings.catch_warnings(), torch.no_grad():
-        # torch's own deprecations are no concern of who calls this.
-        warnings.simplefilter("ignore")
-        try:
-            # A plain run first: what fails already here fails with one line, not with the log of the tracer.
-            module(*inputs)
-        except TRACING_ERRORS as error:
-            raise InvalidInput(
-                f"{type(module).__name__} does not run on inputs of shapes {shapes}: {_line(error)}; check the shapes"
-            ) from None
-        try:
-            # Without decompositions operators stay what they are, and what was done in place no longer is.
-            program = torch.export.export(module, inputs, strict=False).run_decompositions(_taken_apart())
-        except TRACING_ERRORS as error:
-            raise InvalidInput(
-                f"{type(module).__name__} runs, but torch.export cannot trace it: {_line(error)}; "
-                "its forward must not depend on values of tensors"
-            ) from None
+    # torch's own deprecations are no concern of who calls this.
+    with evaluating(module), torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        program = traced(module, inputs)
         try:
             return _Importer(module, program).network(name)
         except InvalidGraph as error:
             raise InvalidInput(f"{type(module).__name__}: {error}") from None
-
-
-def _line(error: BaseException) -> str:
-    """A message of PyTorch in one line; what follows its first paragraph is about PyTorch itself."""
-    text = str(error)
-    place = re.search(r'raised this error:\s+File "([^"]*)", line (\d+), in \S+\s+(.*)', text)
-    first = " ".join(text.partition("\n\n")[0].split())
-    short = first if len(first) <= LONGEST_MESSAGE else f"{first[:LONGEST_MESSAGE]}…"
-    where = f" ({Path(place[1]).name}, line {place[2]}: {place[3].strip()})" if place else ""
-    return f"{type(error).__name__}: {short}{where}"
 
 
 def _inputs(example: Example) -> tuple[Tensor, ...]:
@@ -124,17 +74,6 @@ def _inputs(example: Example) -> tuple[Tensor, ...]:
             item = torch.zeros(1, *sizes[1:])
         tensors.append(item[:1])
     return tuple(tensors)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Generator[None]:
-    before = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in before.items():
-            part.training = training
 
 
 class _Importer:
@@ -192,8 +131,8 @@ class _Importer:
             return target(*args, **kwargs)
         if not isinstance(target, OpOverload):
             raise InvalidInput(
-                f"{getattr(target, '__name__', target)} depends on what is only known at run time{_place(node)}; "
-                "shapes and control flow must not depend on values of tensors: cut the network before it"
+                f"{getattr(target, '__name__', target)}{_place(node)}: shapes and control flow must not depend on "
+                "the values of tensors; cut the network before it"
             )
         if not target._schema.returns:  # pyright: ignore[reportPrivateUsage]
             return None
@@ -222,11 +161,11 @@ class _Importer:
             try:
                 return self._checked(node, build(call), spared)
             except (Unrepresentable, KeyError):
-                if name in REDUCTIONS:
+                if not can_lift(name):
                     raise
-        shapes = {item: self._shape(value) for item, value in tensors.items()}
-        if not can_lift(name, arguments, shapes):
+        if not can_lift(name):
             raise Unrepresentable(name)
+        shapes = {item: self._shape(value) for item, value in tensors.items()}
         moved = rewritten(self.draft, name, arguments, shapes)
         # Constants are known by their identity: what was made here must not make way for another.
         self.kept.append(moved)
@@ -264,8 +203,8 @@ class _Importer:
         def build(value: Any) -> Any:
             if not isinstance(value, Tensor) or any(not isinstance(size, int) for size in value.shape):
                 raise InvalidInput(
-                    f"node {key!r}: the operator {name!r} is unknown and so is the shape of what it gives; "
-                    "cut the network before it"
+                    f"node {key!r}: what the operator {name!r} gives has a size that depends on the values of tensors"
+                    f"{_place(node)}; cut the network before it"
                 )
             lifted = tuple(value.shape[:1]) != (1,)
             size = (1, *value.shape) if lifted else tuple(value.shape)
@@ -309,17 +248,6 @@ class _Value:
         self.value = value
 
 
-def _taken_apart() -> dict[OperatorBase, Callable[..., Any]]:
-    """PyTorch's own ways to say operators in simpler ones, for those that a graph has no word for."""
-    table = torch.export.default_decompositions()
-    return {target: table[target] for name in TAKEN_APART for target in _overloads(name) if target in table}
-
-
-def _overloads(name: str) -> list[OpOverload]:
-    packet = getattr(torch.ops.aten, name)
-    return [getattr(packet, overload) for overload in packet.overloads()]
-
-
 def _listed(arguments: dict[str, Any]) -> dict[str, Any]:
     """Arguments, with "tensors.0" for the first of a list under "tensors"."""
     parts = {f"tensors.{index}": part for index, part in enumerate(arguments.get("tensors") or ())}
@@ -354,7 +282,7 @@ def _filled(like: Tensor, value: float) -> Tensor:
 
 def _place(node: torch.fx.Node) -> str:
     """Where in the user's code an operator stands."""
-    frames = re.findall(r'File "([^"]*)", line (\d+)', node.meta.get("stack_trace") or "")
+    frames = re.findall(r'File "([^"<]*)", line (\d+)', node.meta.get("stack_trace") or "")
     return f" ({Path(frames[-1][0]).name}, line {frames[-1][1]})" if frames else ""
 
 

@@ -32,18 +32,12 @@ OTHER_AXES = frozenset((
 """Operators that name axes, but do not mix along those that they do not name."""
 
 REDUCTIONS = frozenset(("sum", "mean", "amax", "amin", "max", "min", "var", "std", "linalg_vector_norm"))
-"""Operators that mix along the axes that they name: never over a batch."""
+"""Operators that mix along the axes that they name, or along all: those of one image."""
 
 
-def can_lift(name: str, arguments: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether an operator can work behind a batch axis; `shapes` are PyTorch's, of all tensors, by argument."""
-    if name not in REDUCTIONS:
-        return name in SAME_AXES or name in OTHER_AXES
-    source, shape = arguments.get("self"), shapes.get("self", ())
-    given = arguments.get("dim")
-    axes = [given] if isinstance(given, int) else [*(given or range(len(shape)))]
-    # An axis of size 1 in front may be the batch: the images of a larger one are not to be mixed.
-    return isinstance(source, Computed) and not (shape[:1] == (1,) and any(axis % len(shape) == 0 for axis in axes))
+def can_lift(name: str) -> bool:
+    """Whether an operator can work behind a batch axis."""
+    return name in SAME_AXES or name in OTHER_AXES or name in REDUCTIONS
 
 
 def lift(draft: Draft, value: Computed, shape: tuple[int, ...], rank: int) -> str:
@@ -80,9 +74,9 @@ def rewritten(
             key = lift(draft, moving[item], shapes[item], max(rank, len(shapes[item])))
             changed[item] = Computed(key, lifted=True)
         elif item == "tensors":
-            changed[item] = [_part(draft, part, shapes[f"tensors.{index}"]) for index, part in enumerate(value or ())]
-        elif item in SHIFTS and value is not None:
-            changed[item] = SHIFTS[item](value)
+            changed[item] = [_part(draft, part, shapes[f"tensors.{index}"]) for index, part in enumerate(value)]
+        elif item in SHIFTS:
+            changed[item] = None if value is None else SHIFTS[item](value)
         elif item in ("size", "shape") and name in OTHER_AXES:
             changed[item] = [1, *value]
     if name in ("permute", "repeat"):
