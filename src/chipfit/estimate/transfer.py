@@ -129,11 +129,12 @@ def choose(networks: Population, count: int, generator: np.random.Generator) -> 
     chosen: list[int] = []
     for _ in range(count):
         own = np.diag(covariance) + noise
-        gain = (covariance**2).sum(axis=0) / own
+        gain = np.einsum("ij,ij->i", covariance, covariance) / own
         gain[chosen] = -1
         best = int(gain.argmax())
         chosen.append(best)
-        covariance = covariance - np.outer(covariance[best], covariance[best]) / own[best]
+        row = covariance[best] / np.sqrt(own[best])
+        covariance -= np.outer(row, row)
     return candidates[chosen]
 
 
