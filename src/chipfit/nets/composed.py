@@ -303,7 +303,7 @@ def _even(windows: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
     """Kernel and stride of windows that are alike and equally far apart."""
     kernels = {stop - start for start, stop in windows}
     strides = {b[0] - a[0] for a, b in itertools.pairwise(windows)}
-    if len(kernels) > 1 or len(strides) > 1:
+    if len(kernels) > 1 or len(strides) > 1 or 0 in strides:
         return None
     kernel = kernels.pop()
     return kernel, strides.pop() if strides else kernel

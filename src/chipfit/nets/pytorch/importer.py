@@ -41,9 +41,9 @@ def import_torch(module: nn.Module, example: Example, name: str = "network") -> 
 
     `example` is the shape of its input, batch first, or the input itself; for several inputs, a sequence of those. The
     batch of the graph is 1 and stands in front: an output that PyTorch gives without it there has one more axis, and
-    what mixes a whole tensor mixes one image. Keys are paths of modules ("features.0.conv"); what a module does beside its parts gets the
-    operator's name behind its path. A module that is used twice has its weights twice. What no node of a graph can say
-    becomes an `Opaque`. Raises `InvalidInput` where the module cannot be exported.
+    what mixes a whole tensor mixes one image. Keys are paths of modules ("features.0.conv"); what a module does beside
+    its parts gets the operator's name behind its path. A module that is used twice has its weights twice. What no node
+    of a graph can say becomes an `Opaque`. Raises `InvalidInput` where the module cannot be exported.
     """
     inputs = _inputs(example)
     # torch's own deprecations are no concern of who calls this.
