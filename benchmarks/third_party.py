@@ -16,6 +16,7 @@ import argparse
 import gc
 import importlib
 import time
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -167,10 +168,11 @@ class Needed(torch.fx.Interpreter):
 
 def needed(module: nn.Module, image: Tensor) -> int:
     """MACs, as torch counts them, of what the outputs of a module need for each image."""
-    traced = torch.export.export(module, (image,), strict=False).run_decompositions({}).module()
-    traced.graph.eliminate_dead_code()
-    interpreter = Needed(traced)
-    with torch.no_grad():
+    # torch's own deprecations are no concern here.
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        traced = torch.export.export(module, (image,), strict=False).run_decompositions({}).module()
+        traced.graph.eliminate_dead_code()
+        interpreter = Needed(traced)
         interpreter.run(image)
     return interpreter.macs
 

@@ -33,7 +33,7 @@ def _with_places(reduction: Reduction) -> Callable[[Call], str | list[str]]:
     def build(call: Call) -> str | list[str]:
         if "other" in call.arguments:
             raise Unrepresentable("of two tensors")
-        return [_over(reduction)(call)] if "dim" in call.arguments else _over(reduction)(call)
+        return [_over(reduction)(call)] if "keepdim" in call.arguments else _over(reduction)(call)
 
     return build
 
