@@ -21,7 +21,7 @@ from chipfit.targets.target import Precision, Target
 
 TERMS = (
     "overhead", "work", "lookup", "on_chip", "reread", "weights", "excess", "reload", "fetch", "plain_fetch", "store",
-    "plain_store", "narrow_store", "scales", "again",
+    "plain_store", "scales", "again",
 )  # fmt: skip
 """Cycles that a subgraph would take if there were nothing else to do:
 
@@ -37,8 +37,8 @@ reload    what comes from DRAM again because activations spill: weights for ever
           every piece of pixels if they find no room beside the rest
 fetch     an input in blocks of channels that lies outside, with every repetition; plain_fetch one without blocks, of
           which no more is read at a time than the channels that a piece takes
-store     an output that lies outside; plain_store the same of one without blocks of channels, narrow_store as
-          pieces of few channels make it
+store     an output in blocks of channels that lies outside; plain_store one without blocks, as pieces of few channels
+          make it
 scales    biases and scales for every piece of pixels
 again     weights for every piece of pixels, whether they find room or not: no resource, as it is not known which
 """
@@ -48,7 +48,7 @@ PIECES = {
     "on_chip": ("overhead", "on_chip", "reread"),
     "dram": ("overhead", "weights", "excess", "reload"),
     "fetch": ("overhead", "fetch", "plain_fetch"),
-    "store": ("overhead", "store", "plain_store", "narrow_store"),
+    "store": ("overhead", "store", "plain_store"),
     "scales": ("overhead", "scales"),
 }
 """Resources that work at the same time, with the terms that each one's cycles consist of."""
@@ -57,15 +57,16 @@ OUTSIDE = ("dram", "fetch", "store", "scales")
 """Resources that are one where a chip has a single way to its memory outside."""
 
 
-def described() -> tuple[Floats, Floats]:
-    """What the description may stand for, each (resources, terms), 1 where a resource takes a term: all that lies
-    outside at the same time, or one after the other."""
+def described(target: Target) -> Floats:
+    """What the description stands for (resources, terms): 1 where a resource takes a term."""
     apart = np.array([[float(term in piece) for term in TERMS] for piece in PIECES.values()])
-    joint, names = apart.copy(), list(PIECES)
-    places = [names.index(name) for name in OUTSIDE]
-    joint[places] = 0
-    joint[names.index("dram")] = apart[places].max(axis=0)
-    return apart, joint
+    if target.memory.dram_takes_turns:
+        names = list(PIECES)
+        places = [names.index(name) for name in OUTSIDE]
+        joint = apart[places].max(axis=0)
+        apart[places] = 0
+        apart[names.index("dram")] = joint
+    return apart
 
 
 ENERGY_TERMS = ("mac", "idle", "on_chip", "reread", "weights", "excess", "reload", "static")
@@ -112,7 +113,7 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
     excess = np.maximum(inputs + output - memory.activation_bytes, 0)
     reload = _reload(rows, act, weights, excess, footprint, buffer)
     reread, lookup = main * (tiles - 1), _lookup(target, act, rows)
-    again = biases_again = fetch = store = plain_fetch = narrow_store = np.zeros(len(rows))
+    again = biases_again = fetch = store = plain_fetch = plain_store = np.zeros(len(rows))
     pieces = np.zeros((len(rows), 0))
     if target.tiles is not None:
         found = Pieces.of(target, rows)
@@ -125,7 +126,7 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         if target.layout.striped:
             # What does not fit beside the rest lies outside as a whole, which the rows say; weights that find no room
             # are streamed anew for every piece of pixels.
-            fetch, plain_fetch, store, narrow_store = _outside(target, rows, found, act, read, output)
+            fetch, plain_fetch, store, plain_store = _outside(target, rows, found, act, read, output)
             reload = again * rows["streamed"]
             excess = np.zeros(len(rows))
         else:
@@ -146,14 +147,13 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
             fetch / per_dram,
             plain_fetch / per_dram,
             store / per_dram,
-            store * rows["plain_output"] / per_dram,
-            narrow_store / per_dram,
+            plain_store / per_dram,
             biases_again / per_dram,
             (weights + again) / per_dram,
         ],
         axis=1,
     )
-    outside = [weights + np.maximum(biases_again - biases, 0), excess + fetch + plain_fetch + store, reload]
+    outside = [weights + np.maximum(biases_again - biases, 0), excess + fetch + plain_fetch + store + plain_store, reload]
     moved = np.stack([inputs + output + weights, reread + again, *outside], axis=1)
     energy_terms = _energy_terms(target, precision, rows, np.maximum(work, lookup), moved)
     return Physics(terms, energy_terms, fill, footprint, buffer, pieces)
@@ -162,22 +162,26 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
 def _outside(
     target: Target, rows: Rows, found: Pieces, act: float, read: Floats, output: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Bytes (n,) to and from memory outside, for the terms fetch, plain_fetch, store and narrow_store.
+    """Bytes (n,) to and from memory outside, for the terms fetch, plain_fetch, store and plain_store.
 
     `read` and `output` (n,) are the bytes of the input with repetitions and of the output, `act` those of an element.
     Where fewer bytes lie side by side than a burst has, the rest of it is moved in vain.
     """
 
     def bursts(together: Floats) -> Floats:
-        return np.where(found.known, np.maximum(target.memory.burst_bytes / (together * act), 1), 1)
+        return np.maximum(target.memory.burst_bytes / (together * act), 1)
 
+    # What is not cut into pieces, or writes every other pixel, moves one block of channels at a time.
+    block = np.minimum(target.layout.channel_block, rows["out_channels"])
+    turned = rows.kinds == KIND_CODES["transposed_conv"]
+    written = np.where(found.known & ~turned, found.channels, block)
     plain_read = np.where(found.known, found.plain_read * act, read)
-    store = output * rows["far_output"]
+    outside, plain = output * rows["far_output"], rows["plain_output"]
     return (
-        read * bursts(found.together) * rows["far_input"] * (1 - rows["plain_input"]),
-        plain_read * bursts(found.plain_together) * rows["far_input"] * rows["plain_input"],
-        store,
-        store * bursts(found.channels) * rows["plain_output"],
+        read * np.where(found.known, bursts(found.together), 1) * rows["far_input"] * (1 - rows["plain_input"]),
+        plain_read * np.where(found.known, bursts(found.plain_together), 1) * rows["far_input"] * rows["plain_input"],
+        outside * (1 - plain),
+        outside * bursts(written) * plain,
     )
 
 

@@ -103,8 +103,8 @@ def regress(
     `latency_s` and `energy_j` are (n,); without energies the description's own are kept. Kinds without rows keep the
     description and are never in range. `progress` wraps the loop over kinds.
     """
-    starts = described()
-    pieces = np.repeat(starts[0][None], _KINDS, axis=0)
+    start = described(target)
+    pieces = np.repeat(start[None], _KINDS, axis=0)
     energy = np.repeat(described_energy(target)[None], _KINDS, axis=0)
     low, high = np.full((_KINDS, len(RANGE_FIELDS)), np.inf), np.full((_KINDS, len(RANGE_FIELDS)), -np.inf)
     trees: dict[str, list[list[Tree]]] = {name: [[] for _ in range(_KINDS)] for name in ("latency", "energy", "spread")}
@@ -114,7 +114,7 @@ def regress(
         index = np.flatnonzero(rows.kinds == kind)
         own = facts.take(index)
         cycles = latency_s[index] * target.clock_hz
-        pieces[kind] = fit_roofline(own.terms, cycles, starts)
+        pieces[kind] = fit_roofline(own.terms, cycles, start)
         roofline = (own.terms @ pieces[kind].T).max(axis=1)
         matrix = feature_matrix(rows.take(index), own, roofline)
         missed = np.log(cycles / roofline)
@@ -129,31 +129,29 @@ def regress(
     return Regression(pieces, energy, forests["latency"], forests["energy"], forests["spread"], low, high)
 
 
-def fit_roofline(terms: Floats, cycles: Floats, starts: Sequence[Floats]) -> Floats:
+def fit_roofline(terms: Floats, cycles: Floats, start: Floats) -> Floats:
     """Coefficients (resources, terms) of the max-affine function of `terms` (n, terms) nearest to `cycles` (n,).
 
-    From every one of `starts` (resources, terms), the nearest counts: by turns, every row is given to the resource that
-    decides it, and every resource fitted to its rows with relative errors; a resource that decides few rows, and a term
-    that is zero in them, keep what they had at the start.
+    From `start` (resources, terms), by turns, every row is given to the resource that decides it, and every resource
+    fitted to its rows with relative errors; a resource that decides few rows, and a term that is zero in them, keep
+    what they had at the start.
     """
-    best, lowest = starts[0], np.inf
+    best, lowest, pieces = start, np.inf, start.copy()
     least = int(np.clip(len(cycles) / 8, _LEAST_ROWS, _PLENTY_OF_ROWS))
-    for start in starts:
-        pieces = start.copy()
-        for _ in range(8):
-            values = terms @ pieces.T
-            error = float(np.abs(np.log(values.max(axis=1) / cycles)).mean())
-            if error < lowest:
-                best, lowest = pieces.copy(), error
-            decides = values.argmax(axis=1)
-            for piece in range(len(pieces)):
-                rows = np.flatnonzero(decides == piece)
-                if len(rows) < least:
-                    continue
-                used = (start[piece] > 0) & ((terms[rows] > 0).sum(axis=0) >= least)
-                pieces[piece, used] = _non_negative(terms[np.ix_(rows, used)] / cycles[rows, None])
-                # Nothing runs faster than its fixed cycles, and a logarithm needs something above zero.
-                pieces[piece, 0] = max(pieces[piece, 0], 0.05)
+    for _ in range(8):
+        values = terms @ pieces.T
+        error = float(np.abs(np.log(values.max(axis=1) / cycles)).mean())
+        if error < lowest:
+            best, lowest = pieces.copy(), error
+        decides = values.argmax(axis=1)
+        for piece in range(len(pieces)):
+            rows = np.flatnonzero(decides == piece)
+            if len(rows) < least:
+                continue
+            used = (start[piece] > 0) & ((terms[rows] > 0).sum(axis=0) >= least)
+            pieces[piece, used] = _non_negative(terms[np.ix_(rows, used)] / cycles[rows, None])
+            # Nothing runs faster than its fixed cycles, and a logarithm needs something above zero.
+            pieces[piece, 0] = max(pieces[piece, 0], 0.05)
     return best
 
 

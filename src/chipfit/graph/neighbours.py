@@ -14,10 +14,14 @@ from chipfit.graph.graph import Graph
 from chipfit.graph.memory import liveness, stored_elements
 from chipfit.graph.stripes import Link, stripes
 from chipfit.graph.subgraphs import Subgraph
-from chipfit.graph.values import Value, both, either, minimum, negate, where
+from chipfit.graph.values import Value, both, either, equal, minimum, negate, never, where
+from chipfit.graph.workload import COMPOSITE
 
 TAKES, GIVES = 1, 2
 """What `Workload.striped` adds up: the input, the output is only there in stripes."""
+
+ONE_PIECE = 96
+"""Pixels of an output up to which an operator is mostly worked on in one piece, and reads its weights once."""
 
 
 def with_neighbours(
@@ -54,16 +58,13 @@ def with_neighbours(
     worked = stripes(subgraphs, links, striped, own, stored, weights, room)
     gives = [stripe.gives for stripe in worked]
     buffers = [
-        where(either(stripe.takes, stripe.gives), stripe.held, minimum(own, room // 2))
-        for stripe, own in zip(worked, weights, strict=True)
+        where(either(stripe.takes, stripe.gives), stripe.held, _buffer(part, own, room))
+        for part, stripe, own in zip(subgraphs, worked, weights, strict=True)
     ]
-    fitting = _small(subgraphs, links, buffers, alive, room)
-    small = [both(negate(given), fits) for given, fits in zip(gives, fitting, strict=True)]
-    held = [
-        sum((where(small[place[name]], size, 0) for name, size in step.items() if name in place), start=buffer)
-        for buffer, step in zip(buffers, alive, strict=True)
+    whole = [
+        {name: where(gives[place[name]], 0, size) for name, size in step.items() if name in place} for step in alive
     ]
-    far = _far(subgraphs, links, gives, small, held, room)
+    far = _far(subgraphs, links, gives, _crowded_out(whole, buffers, room))
     found: list[Subgraph] = []
     far_inputs: list[Value] = []
     beside: list[Value] = []
@@ -87,44 +88,61 @@ def with_neighbours(
     return tuple(found)
 
 
-def _small(
-    subgraphs: Sequence[Subgraph],
-    links: Sequence[Link],
-    buffers: Sequence[Value],
-    alive: Sequence[Mapping[str, Value]],
-    room: int,
-) -> list[Value]:
-    """Under which codes every output would fit beside the weights of the steps that write and read it."""
-    small: list[Value] = [
-        step[part.name] + buffer <= room for part, step, buffer in zip(subgraphs, alive, buffers, strict=True)
-    ]
-    for link in links:
-        size = alive[link.giver][subgraphs[link.giver].name]
-        fits = either(negate(link.condition), size + buffers[link.reader] <= room)
-        small[link.giver] = both(small[link.giver], fits)
-    return small
+def _buffer(part: Subgraph, weights: Value, room: int) -> Value:
+    """Elements that the weights of an operator take beside its tensors: none where they are read only once anyway."""
+    load = part.workload
+    return where(load.out_height * load.out_width <= ONE_PIECE, 0, minimum(weights, 3 * room // 4))
+
+
+def _crowded_out(whole: Sequence[Mapping[str, Value]], buffers: Sequence[Value], room: int) -> dict[str, Value]:
+    """Under which codes tensors find no room at some step: beside the weights alone, or beside larger tensors too.
+
+    `whole` are the elements of the tensors that are alive at every step, `buffers` those that its weights take.
+    """
+    alone: dict[str, Value] = {}
+    for step, buffer in zip(whole, buffers, strict=True):
+        for name, size in step.items():
+            alone[name] = either(alone.get(name, False), both(size > 0, size + buffer > room))
+    found = dict(alone)
+    for step, buffer in zip(whole, buffers, strict=True):
+        fitting = [(name, where(alone[name], 0, size)) for name, size in step.items()]
+        if never(sum((size for _, size in fitting), start=buffer) > room):
+            continue
+        for place, (name, size) in enumerate(fitting):
+            larger: Value = buffer
+            for other, (_, more) in enumerate(fitting):
+                if other != place:
+                    first = more >= size if other < place else more > size
+                    larger = larger + where(first, more, 0)
+            found[name] = either(found[name], both(size > 0, larger + size > room))
+    return found
 
 
 def _far(
     subgraphs: Sequence[Subgraph],
     links: Sequence[Link],
     gives: Sequence[Value],
-    small: Sequence[Value],
-    held: Sequence[Value],
-    room: int,
+    crowded_out: Mapping[str, Value],
 ) -> list[Value]:
-    """Under which codes every output lies outside: what finds no room in a step that writes or reads it, and parts that
-    are written in place into such a tensor."""
-    far: list[Value] = [False] * len(subgraphs)
+    """Under which codes every output lies outside: what leaves the network, what finds no room, parts that are
+    written in place into such a tensor, and what is combined with one."""
+    far: list[Value] = [
+        both(crowded_out.get(part.name, False), negate(given)) for part, given in zip(subgraphs, gives, strict=True)
+    ]
     reading: list[list[Link]] = [[] for _ in subgraphs]
     for link in links:
         reading[link.giver].append(link)
     for number in reversed(range(len(subgraphs))):
-        part = subgraphs[number]
-        full: Value = either(negate(small[number]), held[number] > room)
         for link in reading[number]:
-            full = either(full, both(link.condition, held[link.reader] > room))
             if subgraphs[link.reader].workload.kind == "copy":
-                full = either(full, both(link.condition, far[link.reader]))
-        far[number] = either(part.gives_output, both(full, negate(gives[number])))
+                far[number] = either(far[number], both(link.condition, far[link.reader]))
+        far[number] = either(subgraphs[number].gives_output, far[number])
+    for link in links:
+        load = subgraphs[link.reader].workload
+        if load.kind == "activation":
+            # A function of several steps combines what it reads with the results of the steps before, in one place.
+            together = both(link.condition, equal(load.activation, COMPOSITE))
+            apart = either(far[link.giver], far[link.reader])
+            far[link.giver] = where(together, apart, far[link.giver])
+            far[link.reader] = where(together, apart, far[link.reader])
     return far

@@ -124,6 +124,7 @@ class _Cutter:
                         condition = either(condition, taken)
             if not never(condition):
                 read[key] = condition
+                written[key] = either(written.get(key, False), condition)
                 for source, taken in row.reads:
                     written[source] = either(written.get(source, False), both(taken, condition))
         return read, written

@@ -82,6 +82,8 @@ class Memory(_Part):
     """sustained bandwidth to DRAM or flash"""
     burst_bytes: Count = 1
     """bytes side by side that DRAM moves at least; of fewer, the rest is moved in vain"""
+    dram_takes_turns: bool = False
+    """whether DRAM carries one thing at a time: weights, or activations in or out"""
 
     @model_validator(mode="after")
     def _buffer_fits(self) -> Memory:
