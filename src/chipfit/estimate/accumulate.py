@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from chipfit.estimate.memory.buffers import Pace, paces
 from chipfit.estimate.memory.peaks import has_buffers, moments
 from chipfit.estimate.memory.stored import stored_bytes
+from chipfit.estimate.pieces.search import distinct
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
 from chipfit.graph.graph import Graph
@@ -268,7 +269,5 @@ def _present(presence: Value, names: tuple[str, ...], lengths: Mapping[str, int]
 
 def _distinct(rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
     """The rows without repetition, and for each of the given ones its place among them."""
-    joint = np.concatenate([rows.kinds[:, None], rows.values], axis=1)
-    packed = np.ascontiguousarray(joint).view(np.dtype((np.void, joint.dtype.itemsize * joint.shape[1]))).ravel()
-    _, first, place = np.unique(packed, return_index=True, return_inverse=True)
+    first, place = distinct(np.concatenate([rows.kinds[:, None], rows.values], axis=1))
     return rows.take(first), place
