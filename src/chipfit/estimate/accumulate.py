@@ -128,7 +128,7 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
     found = [_Enumeration.of(subgraph) for subgraph in run]
     kinds = np.concatenate([np.zeros(0, np.int64), *(each.kinds for each in found)])
     values = np.concatenate([np.zeros((0, len(WORKLOAD_FIELDS))), *(each.values for each in found)])
-    rows, place = _distinct(Rows.of(kinds, values))
+    rows, place = distinct_rows(Rows.of(kinds, values))
     predicted = predict(rows)
     columns = np.stack(
         [predicted.latency_s, predicted.spread_s**2, predicted.energy_j, ~predicted.in_range], axis=1
@@ -267,7 +267,7 @@ def _present(presence: Value, names: tuple[str, ...], lengths: Mapping[str, int]
     return np.broadcast_to(held.reshape(axes), shape)
 
 
-def _distinct(rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
+def distinct_rows(rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
     """The rows without repetition, and for each of the given ones its place among them."""
     first, place = distinct(np.concatenate([rows.kinds[:, None], rows.values], axis=1))
     return rows.take(first), place

@@ -44,6 +44,10 @@ class Prediction:
     bound: NDArray[np.int64]
     in_range: NDArray[np.bool_]
 
+    def take(self, index: NDArray[np.int64]) -> Prediction:
+        """The rows at `index`."""
+        return Prediction(*(getattr(self, name)[index] for name in self.__slots__))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Regression:

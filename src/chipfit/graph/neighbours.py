@@ -78,7 +78,7 @@ def with_neighbours(
         waiting = [name for name in step if name in place and name not in {part.name, *dict(part.reads)}]
         beside.append(sum((where(far[place[name]], 0, step[name]) for name in waiting), start=0))
         far_inputs.append(far_input)
-    stripes = _stripes(subgraphs, _Run(links, takes, gives), alive, beside, room, bias)
+    stripes = _stripes(subgraphs, _Run.of(links, takes, gives), alive, beside, room, bias)
     for number, (part, stripe) in enumerate(zip(subgraphs, stripes, strict=True)):
         workload = part.workload._replace(
             far_input=far_inputs[number],
@@ -146,31 +146,38 @@ class _Stripe:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Subgraphs that are worked on in stripes together: each takes its input from the one before it."""
+    """Subgraphs that are worked on in stripes together: each takes its input from the one before it. `links` are those
+    inside of runs, with the condition that they are."""
 
     links: Sequence[_Link]
     takes: Sequence[Value]
     gives: Sequence[Value]
 
+    @classmethod
+    def of(cls, links: Sequence[_Link], takes: Sequence[Value], gives: Sequence[Value]) -> _Run:
+        """The runs of subgraphs that take their input in stripes, or give their output so."""
+        found: list[_Link] = []
+        for link in links:
+            joined = both(link.condition, both(gives[link.giver], takes[link.reader]))
+            if not never(joined):
+                found.append(_Link(link.giver, link.reader, joined))
+        return cls(found, takes, gives)
+
     def total(self, amounts: Sequence[Value]) -> list[Value]:
         """For every subgraph the sum over all of its run."""
         above, below = list(amounts), list(amounts)
         for link in self.links:
-            above[link.reader] = above[link.reader] + where(self.joined(link), above[link.giver], 0)
+            above[link.reader] = above[link.reader] + where(link.condition, above[link.giver], 0)
         for link in reversed(self.links):
-            below[link.giver] = below[link.giver] + where(self.joined(link), below[link.reader], 0)
+            below[link.giver] = below[link.giver] + where(link.condition, below[link.reader], 0)
         return [before + after - own for before, after, own in zip(above, below, amounts, strict=True)]
 
     def last(self, values: Sequence[Value]) -> list[Value]:
         """For every subgraph the value of the last one of its run."""
         found = list(values)
         for link in reversed(self.links):
-            found[link.giver] = where(self.joined(link), found[link.reader], found[link.giver])
+            found[link.giver] = where(link.condition, found[link.reader], found[link.giver])
         return found
-
-    def joined(self, link: _Link) -> Value:
-        """Under which codes a link is inside of a run."""
-        return both(link.condition, both(self.gives[link.giver], self.takes[link.reader]))
 
 
 def _stripes(
@@ -190,7 +197,7 @@ def _stripes(
     overlaps: list[Value] = [0] * len(subgraphs)
     for link in run.links:
         work = subgraphs[link.reader].workload
-        size = where(run.joined(link), alive[link.giver][subgraphs[link.giver].name], 0)
+        size = where(link.condition, alive[link.giver][subgraphs[link.giver].name], 0)
         reach = work.dilation_height * (work.kernel_height - 1) + 1 - work.stride_height
         sizes[link.reader] = maximum(sizes[link.reader], 2 * size)
         overlaps[link.reader] = maximum(overlaps[link.reader], 2 * reach * (size // work.in_height))

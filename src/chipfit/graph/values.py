@@ -154,21 +154,21 @@ def choose(decision: Decision, values: tuple[Scalar, ...]) -> Value:
 
 def equal(a: Value, b: Value) -> Value:
     """Element-wise equality, a bool or a table of bools."""
-    if isinstance(a, Choice) or isinstance(b, Choice):
+    if type(a) is Choice or type(b) is Choice:
         return np.equal(a, b)  # type: ignore[return-value]
     return a == b
 
 
 def maximum(a: Value, b: Value) -> Value:
     """The larger of two values, element-wise."""
-    if isinstance(a, Choice) or isinstance(b, Choice):
+    if type(a) is Choice or type(b) is Choice:
         return np.maximum(a, b)  # type: ignore[return-value]
     return max(a, b)
 
 
 def minimum(a: Value, b: Value) -> Value:
     """The smaller of two values, element-wise."""
-    if isinstance(a, Choice) or isinstance(b, Choice):
+    if type(a) is Choice or type(b) is Choice:
         return np.minimum(a, b)  # type: ignore[return-value]
     return min(a, b)
 
@@ -193,12 +193,12 @@ def either(a: Value, b: Value) -> Value:
 
 def negate(a: Value) -> Value:
     """Logical not."""
-    return np.logical_not(a) if isinstance(a, Choice) else not a  # type: ignore[return-value]
+    return np.logical_not(a) if type(a) is Choice else not a  # type: ignore[return-value]
 
 
 def where(condition: Value, a: Value, b: Value) -> Value:
     """`a` where the condition holds, else `b`."""
-    if not isinstance(condition, Choice):
+    if type(condition) is not Choice:
         return a if condition else b
     names, (mask, yes, no) = _align((condition, a, b))
     return table(names, np.where(mask, yes, no))
@@ -218,7 +218,7 @@ def apply(
     numbers are given to it together.
     """
     found: list[tuple[Value, ...]] = [()] * len(rows)
-    plain = [place for place, row in enumerate(rows) if not any(isinstance(value, Choice) for value in row)]
+    plain = [place for place, row in enumerate(rows) if not any(type(value) is Choice for value in row)]
     if plain:
         columns = function(*np.array([rows[place] for place in plain], dtype=np.float64).T)
         for place, result in zip(plain, zip(*(column.tolist() for column in columns), strict=True), strict=True):
@@ -238,12 +238,12 @@ def floor(value: Value) -> Value:
 
 def always(value: Value) -> bool:
     """Whether a condition holds under every code."""
-    return value is True or (value is not False and not isinstance(value, Choice) and bool(value))
+    return value is True or (value is not False and type(value) is not Choice and bool(value))
 
 
 def never(value: Value) -> bool:
     """Whether a condition holds under no code."""
-    return value is False or (value is not True and not isinstance(value, Choice) and not value)
+    return value is False or (value is not True and type(value) is not Choice and not value)
 
 
 def bounds(value: Value) -> tuple[float, float]:
