@@ -5,6 +5,7 @@ from tests.graph.strategies import codes_of, spaces
 
 from chipfit.graph.build import Builder
 from chipfit.graph.graph import Graph
+from chipfit.graph.memory import liveness
 from chipfit.graph.neighbours import GIVES, TAKES, with_neighbours
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.values import bind
@@ -14,7 +15,8 @@ FIELDS = ("far_input", "far_output", "striped", "stripe_height", "beside", "roll
 
 
 def around(graph: Graph, room: int, block: int = 1) -> tuple[Subgraph, ...]:
-    return with_neighbours(graph, cut(graph), block, STRIPED, room)
+    subgraphs = cut(graph)
+    return with_neighbours(subgraphs, liveness(graph, subgraphs, block), STRIPED, room)
 
 
 @settings(max_examples=8)

@@ -20,12 +20,13 @@ from chipfit.estimate.pieces.search import distinct
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
 from chipfit.graph.graph import Graph
+from chipfit.graph.memory import Step
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.tables import TableMax, TableSum
 from chipfit.graph.totals import parameters
 from chipfit.graph.values import Choice, TableTooLarge, Value, table, where
 from chipfit.graph.workload import WORKLOAD_FIELDS
-from chipfit.measure.subgraphs import subgraphs_of
+from chipfit.measure.subgraphs import laid_out
 from chipfit.targets.target import Precision, Target
 
 LARGEST_ENUMERATION = 1 << 20
@@ -123,7 +124,7 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
 
     Raises `TableTooLarge` where a subgraph depends on too many decisions at once.
     """
-    subgraphs = subgraphs_of(graph, target)
+    subgraphs, steps = laid_out(graph, target)
     run = target.run_of(subgraphs)
     found = [_Enumeration.of(subgraph) for subgraph in run]
     kinds = np.concatenate([np.zeros(0, np.int64), *(each.kinds for each in found)])
@@ -148,7 +149,7 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
         TableSum.of([term[1:] for term in terms], graph.decisions, 3),
         TableSum.of([counted(target, precision, subgraph) for subgraph in subgraphs], graph.decisions, 2),
         parameters(graph),
-        TableMax.of(_peaks(graph, subgraphs, target, precision, pace_of), graph.decisions),
+        TableMax.of(_peaks(steps, subgraphs, target, precision, pace_of), graph.decisions),
         systematic,
     )
 
@@ -183,9 +184,13 @@ def _split(columns: Floats, found: Sequence[_Enumeration]) -> list[Floats]:
 
 
 def _peaks(
-    graph: Graph, subgraphs: Sequence[Subgraph], target: Target, precision: Precision, pace_of: Mapping[str, Pace]
+    steps: Sequence[Step],
+    subgraphs: Sequence[Subgraph],
+    target: Target,
+    precision: Precision,
+    pace_of: Mapping[str, Pace],
 ) -> list[list[Value]]:
-    found = moments(graph, subgraphs, target, precision, pace_of)
+    found = moments(steps, subgraphs, target, precision, pace_of)
     return [[held.size for held in moment.held] for moment in found]
 
 

@@ -25,7 +25,7 @@ from chipfit.graph.totals import count_parameters
 from chipfit.graph.values import Shape, TableTooLarge
 from chipfit.graph.workload import Workload
 from chipfit.measure.measurement import Source
-from chipfit.measure.subgraphs import graph_of, subgraphs_of
+from chipfit.measure.subgraphs import Laid, graph_of, laid_out, steps_of, subgraphs_of
 from chipfit.nets.network import Network
 from chipfit.search.exact import Minimum, Table, minimum
 from chipfit.targets.target import Precision, Target, Vela
@@ -176,8 +176,8 @@ class Estimator:
 
     def peak(self, model: Graph | Network) -> Peak:
         """The moment of a closed graph that needs most memory, in bytes, as the target lays tensors and weights."""
-        subgraphs = subgraphs_of(model, self.target)
-        return self._peak(graph_of(model), subgraphs, self._running(subgraphs))
+        laid = laid_out(model, self.target)
+        return self._peak(laid, self._running(laid.subgraphs))
 
     def reordered(self, model: Graph | Network) -> Reordered | None:
         """The peak of a closed graph in the order of execution that needs least memory.
@@ -186,10 +186,10 @@ class Estimator:
         """
         if isinstance(self.target.tool, Vela):
             return None
-        graph, subgraphs = graph_of(model), subgraphs_of(model, self.target)
-        found = best_order(graph, subgraphs, self.target.layout.channel_block)
-        lowest = self._peak(graph, found, self._running(found)).size
-        if lowest >= self._peak(graph, subgraphs, self._running(subgraphs)).size:
+        graph, given = graph_of(model), laid_out(model, self.target)
+        found = best_order(graph, given.subgraphs, self.target.layout.channel_block)
+        lowest = self._peak(Laid(found, steps_of(graph, found, self.target)), self._running(found)).size
+        if lowest >= self._peak(given, self._running(given.subgraphs)).size:
             return None
         return Reordered(lowest, tuple(part.name for part in found))
 
@@ -200,10 +200,10 @@ class Estimator:
     def _closed(self, model: Graph | Network) -> Costs:
         graph = graph_of(model)
         _need_closed(graph)
-        subgraphs = subgraphs_of(model, self.target)
-        running = self._running(subgraphs)
+        laid = laid_out(model, self.target)
+        running = self._running(laid.subgraphs)
         predicted = self.predict(running.rows).take(running.place)
-        stored = [counted(self.target, self.precision, subgraph) for subgraph in subgraphs]
+        stored = [counted(self.target, self.precision, subgraph) for subgraph in laid.subgraphs]
         weight_bytes, macs = np.array(stored, dtype=np.int64).reshape(-1, 2).sum(axis=0)
         latency_s, variance = predicted.latency_s.sum(), (predicted.spread_s**2).sum()
         return Costs(
@@ -211,18 +211,18 @@ class Estimator:
             network_spread(np.array([latency_s]), np.array([variance]), self.systematic),
             np.array([predicted.energy_j.sum()]),
             np.array([weight_bytes]),
-            np.array([self._peak(graph, subgraphs, running).size]),
+            np.array([self._peak(laid, running).size]),
             np.array([macs]),
             np.array([count_parameters(graph)]),
             np.array([predicted.in_range.all()]),
         )
 
-    def _peak(self, graph: Graph, subgraphs: Sequence[Subgraph], running: _Running) -> Peak:
+    def _peak(self, laid: Laid, running: _Running) -> Peak:
         pace_of: dict[str, Pace] = {}
         if has_buffers(self.target):
             found = paces(self.target, running.rows)[running.place].tolist()
             pace_of = {part.name: Pace(*pace) for part, pace in zip(running.subgraphs, found, strict=True)}
-        return highest(moments(graph, subgraphs, self.target, self.precision, pace_of))
+        return highest(moments(laid.steps, laid.subgraphs, self.target, self.precision, pace_of))
 
     def _layer(self, graph: Graph, subgraph: Subgraph, rows: Prediction, index: int, total: float) -> LayerCost:
         latency_s, load = float(rows.latency_s[index]), subgraph.workload

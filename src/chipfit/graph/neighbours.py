@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from chipfit.graph.graph import Graph
-from chipfit.graph.memory import liveness
+from chipfit.graph.memory import Step
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, both, either, equal, maximum, minimum, negate, never, where
 from chipfit.graph.workload import Workload
@@ -31,24 +30,16 @@ class _Link:
 
 
 def with_neighbours(
-    graph: Graph,
-    subgraphs: Sequence[Subgraph],
-    block: int,
-    striped: Collection[str],
-    room: int,
-    in_place: Collection[str] = (),
-    bias: int = 4,
+    subgraphs: Sequence[Subgraph], steps: Sequence[Step], striped: Collection[str], room: int, bias: int = 4
 ) -> tuple[Subgraph, ...]:
     """The subgraphs, their workloads with `far_input`, `far_output`, `striped`, `stripe_height`, `beside` and `rolled`.
 
-    `subgraphs` come from `cut`; tensors take whole blocks of `block` channels and share memory as `in_place` says
-    (`memory.liveness`), and the chip has room for `room` elements at a time. `striped` are the workload kinds that can
-    be worked on in stripes together with their neighbours; a bias counts as `bias` elements.
+    `subgraphs` come from `cut`, `steps` say what is alive during each of them (`memory.liveness`), and the chip has
+    room for `room` elements at a time. `striped` are the workload kinds that can be worked on in stripes together with
+    their neighbours; a bias counts as `bias` elements.
     """
     place = {part.name: number for number, part in enumerate(subgraphs)}
-    alive = [
-        {live.tensor: live.elements for live in step.alive} for step in liveness(graph, subgraphs, block, in_place)
-    ]
+    alive = [dict(step.alive) for step in steps]
     own = [
         held[part.name] + sum((held.get(source, 0) for source, _ in part.reads), start=0)
         for part, held in zip(subgraphs, alive, strict=True)
@@ -73,11 +64,16 @@ def with_neighbours(
     beside: list[Value] = []
     for part, step in zip(subgraphs, alive, strict=True):
         far_input: Value = False
+        near = {part.name}
         for source, condition in part.reads:
             far_input = either(far_input, both(condition, far[place[source]] if source in place else True))
-        waiting = [name for name in step if name in place and name not in {part.name, *dict(part.reads)}]
-        beside.append(sum((where(far[place[name]], 0, step[name]) for name in waiting), start=0))
+            near.add(source)
         far_inputs.append(far_input)
+        waiting: Value = 0
+        for name, size in step.items():
+            if name in place and name not in near:
+                waiting = waiting + where(far[place[name]], 0, size)
+        beside.append(waiting)
     stripes = _stripes(subgraphs, _Run.of(links, takes, gives), alive, beside, room, bias)
     for number, (part, stripe) in enumerate(zip(subgraphs, stripes, strict=True)):
         workload = part.workload._replace(

@@ -201,6 +201,7 @@ def describe(
     normalised: Value = False,
     plain_input: Value = False,
     plain_output: Value = False,
+    stored_share: Value = 1.0,
 ) -> Workload:
     """The workload of an operator and of what is fused into it. `constants` are elements of Constant operands."""
     op = node.op
@@ -233,4 +234,5 @@ def describe(
         function=function_number(op),
         plain_input=plain_input,
         plain_output=plain_output,
+        stored_share=stored_share,
     )  # fmt: skip

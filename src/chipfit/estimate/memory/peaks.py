@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from chipfit.estimate.memory.buffers import Pace, Prefetch, prefetches
 from chipfit.estimate.memory.stored import stored_bytes
-from chipfit.graph.graph import Graph
-from chipfit.graph.memory import liveness
+from chipfit.graph.memory import Step
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, ceil_div, where
 from chipfit.targets.target import Precision, Target
@@ -49,15 +48,18 @@ def has_buffers(target: Target) -> bool:
 
 
 def moments(
-    graph: Graph, subgraphs: Sequence[Subgraph], target: Target, precision: Precision, pace_of: Mapping[str, Pace]
+    steps: Sequence[Step],
+    subgraphs: Sequence[Subgraph],
+    target: Target,
+    precision: Precision,
+    pace_of: Mapping[str, Pace],
 ) -> list[Moment]:
     """What is in memory during every step of a network, in execution order.
 
-    `subgraphs` come from `cut`; `pace_of` has the subgraphs that the target runs, and is not looked at unless it
-    `has_buffers`. With weight buffers a step has two moments: its start, and its end with the next one's weights.
+    `subgraphs` come from `cut`, `steps` say what is alive during each (`memory.liveness`); `pace_of` has the subgraphs
+    that the target runs, and is not looked at unless it `has_buffers`. With weight buffers a step has two moments: its start, and its end with the next one's weights.
     """
     layout = target.layout
-    steps = liveness(graph, subgraphs, layout.channel_block, layout.in_place)
     beside: list[Held] = []
     if layout.weights_on_chip:
         found = [where(part.presence, stored_bytes(target, precision, part.workload), 0) for part in subgraphs]

@@ -161,11 +161,10 @@ def least_read(tiles: Tiles, work: Work, granule: Floats, held: Floats) -> Float
     cost[:, widest == 0] = np.inf
     covered[:, height > _SMALL] = -1
     covered[widths > _SMALL] = -1
-    starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    pair, which = np.divmod(_first_of_least(cost.T, covered.T, starts), len(widths))
+    pair, which = np.divmod(_first_of_least(cost.T, covered.T, owner), len(widths))
     found = np.stack([height[pair], widths[which, pair], depth[pair]])
     smallest = np.maximum(granule, [[1], [1], [tiles.accumulator_channels]])
-    return np.where(np.maximum.reduceat(widest, starts) > 0, found, smallest)
+    return np.where(np.maximum.reduceat(widest, _starts(owner)) > 0, found, smallest)
 
 
 def _candidates(tiles: Tiles, work: Work, granule: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
@@ -233,16 +232,22 @@ def _cost(inputs: Inputs, height: Floats, width: Floats, depth: Floats) -> tuple
     return np.where(whole, cost / 2, cost).astype(np.float32).astype(np.float64), covered
 
 
-def _first_of_least(cost: Floats, covered: Floats, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _first_of_least(cost: Floats, covered: Floats, owner: NDArray[np.int64]) -> NDArray[np.int64]:
     """The place (n,) of the first least cost of each operator; of equals, the last one that covers most, where that
-    counts (not -1). The candidates of an operator begin at `starts` (n,) among `cost` and `covered` (pairs, widths)."""
-    total, counts = cost.size, np.diff(starts, append=len(cost))
-    place = np.arange(total).reshape(cost.shape)
-    least = cost == np.minimum.reduceat(cost.min(axis=1), starts).repeat(counts)[:, None]
-    first = np.minimum.reduceat(np.where(least, place, total).min(axis=1), starts)
-    later = least & (covered >= 0) & (place > first.repeat(counts)[:, None])
-    score = np.maximum.reduceat(np.where(later, covered * total + place, -1).max(axis=1), starts)
-    return np.where(score >= 0, score % total, first).astype(np.int64)
+    counts (not -1). Places count through `cost` and `covered` (pairs, widths); `owner` (pairs,) are the operators."""
+    starts = _starts(owner)
+    least = np.minimum.reduceat(cost.min(axis=1), starts)
+    place = np.flatnonzero(cost == least[owner][:, None])
+    by = owner[place // cost.shape[1]]
+    score = covered.ravel()[place]
+    score[_starts(by)] = -0.5
+    order = np.lexsort((score, by))
+    return place[order[np.append(_starts(by)[1:], len(by)) - 1]]
+
+
+def _starts(owner: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each operator's part begins."""
+    return np.flatnonzero(np.diff(owner, prepend=-1))
 
 
 def ceil(a: Any, b: Any) -> Any:
