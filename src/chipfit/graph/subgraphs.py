@@ -86,9 +86,11 @@ class _Cutter:
         self.readers: dict[str, list[tuple[str, Value]]] = {}
         self.sources: dict[str, list[Edge]] = {}
         for node in graph.nodes:
-            if not isinstance(node.op, _NO_WORK):
-                self.sources[node.key] = _merged([edge for name in node.inputs for edge in self.producers[name]])
-                for source, condition in self.sources[node.key]:
+            if type(node.op) not in _NO_WORK:
+                given = [self.producers[name] for name in node.inputs]
+                sources = given[0] if len(given) == 1 else _merged([edge for edges in given for edge in edges])
+                self.sources[node.key] = sources
+                for source, condition in sources:
                     taken = both(graph.presence[node.key], condition)
                     self.readers.setdefault(source, []).append((node.key, taken))
         self.outputs: dict[str, Value] = {}
@@ -98,7 +100,7 @@ class _Cutter:
 
     def cut(self) -> tuple[Subgraph, ...]:
         for order, node in enumerate(self.graph.nodes):
-            if not isinstance(node.op, _NO_WORK):
+            if type(node.op) not in _NO_WORK:
                 self._place(order, node)
         given: dict[str, Value] = {}
         for tensor, condition in self.outputs.items():
@@ -306,5 +308,5 @@ def _merged(edges: list[Edge]) -> list[Edge]:
     return [Edge(source, condition) for source, condition in merged.items() if not never(condition)]
 
 
-_NO_WORK = (Select, Constant, *ALIASES)
+_NO_WORK = frozenset({Select, Constant, *ALIASES})
 """Operators that no subgraph holds: what they stand for is looked through, or is a weight."""

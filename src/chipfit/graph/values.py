@@ -218,7 +218,7 @@ def apply(
     numbers are given to it together.
     """
     found: list[tuple[Value, ...]] = [()] * len(rows)
-    plain = [place for place, row in enumerate(rows) if not any(type(value) is Choice for value in row)]
+    plain = [place for place, row in enumerate(rows) if Choice not in map(type, row)]
     if plain:
         columns = function(*np.array([rows[place] for place in plain], dtype=np.float64).T)
         for place, result in zip(plain, zip(*(column.tolist() for column in columns), strict=True), strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from chipfit.estimate.memory.buffers import Pace, Prefetch, prefetches
 from chipfit.estimate.memory.stored import stored_bytes
 from chipfit.graph.memory import Step
 from chipfit.graph.subgraphs import Subgraph
-from chipfit.graph.values import Value, ceil_div, where
+from chipfit.graph.values import Value, ceil_div, never, where
 from chipfit.targets.target import Precision, Target
 
 WEIGHTS = "weights"
@@ -57,7 +57,8 @@ def moments(
     """What is in memory during every step of a network, in execution order.
 
     `subgraphs` come from `cut`, `steps` say what is alive during each (`memory.liveness`); `pace_of` has the subgraphs
-    that the target runs, and is not looked at unless it `has_buffers`. With weight buffers a step has two moments: its start, and its end with the next one's weights.
+    that the target runs, and is not looked at unless it `has_buffers`. With weight buffers a step has two moments: its
+    start, and its end with the next one's weights.
     """
     layout = target.layout
     beside: list[Held] = []
@@ -85,14 +86,18 @@ def _weights_at(own: Sequence[Prefetch], following: Sequence[Prefetch], target: 
     """The weight buffers at the start of a step and at its end, of its own subgraph and of the ones that follow it; a
     single time where nothing that follows is fetched."""
 
-    def held(fetched: Prefetch, size: Value) -> Held:
-        return Held(f"weights of {fetched.subgraph}", _aligned(target, size))
+    def held(sizes: Iterable[tuple[Prefetch, Value]]) -> list[Held]:
+        return [
+            Held(f"weights of {fetched.subgraph}", _aligned(target, size)) for fetched, size in sizes if not never(size)
+        ]
 
-    start = [held(each, each.buffers.first) for each in own] + [held(each, each.buffers.second) for each in own]
+    start = held([(each, size) for each in own for size in each.buffers[:2]])
     if not following:
         return [start]
-    end = [held(each, each.buffers.last) for each in own] + [held(each, each.buffers.first) for each in following]
-    return [start, end]
+    return [
+        start,
+        held([(each, each.buffers.last) for each in own] + [(each, each.buffers.first) for each in following]),
+    ]
 
 
 def _aligned(target: Target, size: Value) -> Value:
@@ -104,11 +109,11 @@ def highest(moments: Sequence[Moment]) -> Peak:
     """The peak of a closed network; the first moment that reaches it."""
     best = Peak(0, "", ())
     for moment in moments:
-        sizes: dict[str, int] = {}
-        for name, size in moment.held:
-            sizes[name] = sizes.get(name, 0) + int(size)  # type: ignore[arg-type]
-        total = sum(sizes.values())
+        total = sum([int(size) for _, size in moment.held])  # type: ignore[arg-type]
         if total > best.size:
+            sizes: dict[str, int] = {}
+            for name, size in moment.held:
+                sizes[name] = sizes.get(name, 0) + int(size)  # type: ignore[arg-type]
             largest = sorted(((name, size) for name, size in sizes.items() if size), key=lambda item: -item[1])
             best = Peak(total, moment.subgraph, tuple(largest))
     return best

@@ -104,7 +104,7 @@ class Inputs:
     """What pieces of operators need of their inputs, `channels` deep.
 
     Operators stand along the last axis of every field and of sizes of pieces, which may have further axes before it.
-    The input is held in units of so many rows, columns and channels.
+    The input is held in units of so many rows, columns and channels; neighbouring windows share the overlaps.
     """
 
     work: Work
@@ -112,6 +112,8 @@ class Inputs:
     column_step: Floats
     depth_step: Floats
     depth: Floats
+    row_overlap: Floats
+    column_overlap: Floats
 
     @classmethod
     def of(cls, tiles: Tiles, work: Work, granule: Floats, channels: Floats) -> Inputs:
@@ -122,26 +124,24 @@ class Inputs:
             high, wide, step = units[:, np.minimum(units[2].searchsorted(channels), units.shape[1] - 1)]
             alike = high * wide == rows * columns
             rows, columns = np.where(alike, rows, high), np.where(alike, columns, wide)
-        return cls(work, rows, columns, step, up(channels, step))
+        overlaps = [
+            np.minimum(work.dilation * (size - 1) + 1, _SUBKERNEL) - work.stride
+            for size in (work.kernel_height, work.kernel_width)
+        ]
+        return cls(work, rows, columns, step, up(channels, step), *overlaps)
 
     def rows(self, height: Floats) -> Floats:
         """Rows of the input that pieces of a height need."""
-        work = self.work
-        return up((height - 1) * work.stride + _reach(work.dilation, work.kernel_height), self.row_step)
+        return up(height * self.work.stride + self.row_overlap, self.row_step)
 
     def columns(self, width: Floats) -> Floats:
         """Columns of the input that pieces of a width need."""
-        work = self.work
-        return up((width - 1) * work.stride + _reach(work.dilation, work.kernel_width), self.column_step)
+        return up(width * self.work.stride + self.column_overlap, self.column_step)
 
     def whole(self) -> Floats:
         """Bytes of the whole input, held as it is for pieces so deep."""
         rows, columns = up(self.work.in_height, self.row_step), up(self.work.in_width, self.column_step)
         return rows * columns * up(self.work.in_channels, self.depth_step)
-
-
-def _reach(dilation: Floats, kernel: Floats) -> Floats:
-    return np.minimum(dilation * (kernel - 1) + 1, _SUBKERNEL)
 
 
 def least_read(tiles: Tiles, work: Work, granule: Floats, held: Floats) -> Floats:
