@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chipfit.graph.memory import Step
 from chipfit.graph.subgraphs import Subgraph
@@ -20,8 +21,7 @@ TAKES, GIVES = 1, 2
 """What `Workload.striped` adds up: the input, the output is only there in stripes."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Link:
+class _Link(NamedTuple):
     """A tensor between two steps, given by `giver`, read by `reader`, under `condition`."""
 
     giver: int
@@ -131,8 +131,7 @@ def _lowest(size: Value, giver: Workload, reader: Workload) -> Value:
     return size // giver.out_height * minimum(rows, giver.out_height)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stripe:
+class _Stripe(NamedTuple):
     """How high the stripes of a subgraph's output are, 0 where it is whole, and what those of its run take with its
     weights."""
 

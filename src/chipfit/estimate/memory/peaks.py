@@ -71,24 +71,22 @@ def moments(
         own.setdefault(each.subgraph, []).append(each)
         if each.before is not None:
             following.setdefault(each.before, []).append(each)
+    bits, aligned = precision.activation_bits, layout.aligned_bytes
     moments: list[Moment] = []
-    for step in steps:
-        alive = [
-            Held(live.tensor, _aligned(target, ceil_div(live.elements * precision.activation_bits, 8)))
-            for live in step.alive
-        ]
-        for weights in _weights_at(own.get(step.subgraph, ()), following.get(step.subgraph, ()), target):
-            moments.append(Moment(step.subgraph, (*alive, *weights, *beside)))
+    for name, tensors in steps:
+        alive = [Held(tensor, _up(ceil_div(elements * bits, 8), aligned)) for tensor, elements in tensors]
+        for weights in _weights_at(own.get(name, ()), following.get(name, ()), aligned):
+            moments.append(Moment(name, (*alive, *weights, *beside)))
     return moments
 
 
-def _weights_at(own: Sequence[Prefetch], following: Sequence[Prefetch], target: Target) -> list[list[Held]]:
+def _weights_at(own: Sequence[Prefetch], following: Sequence[Prefetch], aligned: int) -> list[list[Held]]:
     """The weight buffers at the start of a step and at its end, of its own subgraph and of the ones that follow it; a
     single time where nothing that follows is fetched."""
 
     def held(sizes: Iterable[tuple[Prefetch, Value]]) -> list[Held]:
         return [
-            Held(f"weights of {fetched.subgraph}", _aligned(target, size)) for fetched, size in sizes if not never(size)
+            Held(f"weights of {fetched.subgraph}", _up(size, aligned)) for fetched, size in sizes if not never(size)
         ]
 
     start = held([(each, size) for each in own for size in each.buffers[:2]])
@@ -100,8 +98,7 @@ def _weights_at(own: Sequence[Prefetch], following: Sequence[Prefetch], target: 
     ]
 
 
-def _aligned(target: Target, size: Value) -> Value:
-    step = target.layout.aligned_bytes
+def _up(size: Value, step: int) -> Value:
     return size if step == 1 else ceil_div(size, step) * step
 
 

@@ -72,9 +72,11 @@ class Work:
 def distinct(rows: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where each of the different rows (n, any) stands first, and for every row (n,) its place among those."""
     rows = np.ascontiguousarray(rows)
-    packed = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
-    _, first, place = np.unique(packed, return_index=True, return_inverse=True)
-    return first, place
+    packed = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel().tolist()
+    known: dict[bytes, int] = {}
+    where = np.array([known.setdefault(row, number) for number, row in enumerate(packed)], dtype=np.int64)
+    first = np.array(list(known.values()), dtype=np.int64)
+    return first, np.searchsorted(first, where)
 
 
 def packs_taps(tiles: Tiles, work: Work) -> Bools:
