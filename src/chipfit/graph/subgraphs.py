@@ -147,8 +147,8 @@ class _Cutter:
             if isinstance(node.op, Activation):
                 row.activation = activation_level(node.op)
             for edge in self.sources[node.key]:
-                for source, condition in self._given(edge):
-                    row.reads.append(Edge(source, both(left, condition)))
+                for host in self._given(edge):
+                    row.reads.append(host if left is True else Edge(host.source, both(left, host.condition)))
             self.rows[node.key] = row
             hosts.append(Edge(node.key, left))
         self.hosts[node.key] = hosts
@@ -300,7 +300,7 @@ def producers(graph: Graph) -> dict[str, list[Edge]]:
 
 def _merged(edges: list[Edge]) -> list[Edge]:
     """One edge per source, under any of its conditions; edges that never hold are left out."""
-    if len(edges) == 1 and edges[0].condition is True:
+    if not edges or (len(edges) == 1 and not never(edges[0].condition)):
         return edges
     merged: dict[str, Value] = {}
     for source, condition in edges:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chipfit.estimate.memory.buffers import Pace, Prefetch, prefetches
+from chipfit.estimate.memory.buffers import Pace, prefetches
 from chipfit.estimate.memory.stored import stored_bytes
 from chipfit.graph.memory import Step
 from chipfit.graph.subgraphs import Subgraph
-from chipfit.graph.values import Value, ceil_div, never, where
+from chipfit.graph.values import Value, ceil_div, where
 from chipfit.targets.target import Precision, Target
 
 WEIGHTS = "weights"
@@ -65,37 +66,23 @@ def moments(
     if layout.weights_on_chip:
         found = [where(part.presence, stored_bytes(target, precision, part.workload), 0) for part in subgraphs]
         beside = [Held(WEIGHTS, size) for size in found if not isinstance(size, int) or size]
-    own: dict[str, list[Prefetch]] = {}
-    following: dict[str, list[Prefetch]] = {}
-    for each in prefetches(target, precision, subgraphs, pace_of) if has_buffers(target) else []:
-        own.setdefault(each.subgraph, []).append(each)
-        if each.before is not None:
-            following.setdefault(each.before, []).append(each)
     bits, aligned = precision.activation_bits, layout.aligned_bytes
+    start: dict[str, list[Held]] = defaultdict(list)
+    end: dict[str, list[Held]] = defaultdict(list)
+    following: dict[str, list[Held]] = defaultdict(list)
+    for before, subgraph, sizes in prefetches(target, precision, subgraphs, pace_of) if has_buffers(target) else []:
+        first, second, last = [Held(f"weights of {subgraph}", _up(size, aligned)) for size in sizes]
+        start[subgraph] += first, second
+        end[subgraph].append(last)
+        if before is not None:
+            following[before].append(first)
     moments: list[Moment] = []
     for name, tensors in steps:
         alive = [Held(tensor, _up(ceil_div(elements * bits, 8), aligned)) for tensor, elements in tensors]
-        for weights in _weights_at(own.get(name, ()), following.get(name, ()), aligned):
-            moments.append(Moment(name, (*alive, *weights, *beside)))
+        moments.append(Moment(name, (*alive, *start[name], *beside)))
+        if name in following:
+            moments.append(Moment(name, (*alive, *end[name], *following[name], *beside)))
     return moments
-
-
-def _weights_at(own: Sequence[Prefetch], following: Sequence[Prefetch], aligned: int) -> list[list[Held]]:
-    """The weight buffers at the start of a step and at its end, of its own subgraph and of the ones that follow it; a
-    single time where nothing that follows is fetched."""
-
-    def held(sizes: Iterable[tuple[Prefetch, Value]]) -> list[Held]:
-        return [
-            Held(f"weights of {fetched.subgraph}", _up(size, aligned)) for fetched, size in sizes if not never(size)
-        ]
-
-    start = held([(each, size) for each in own for size in each.buffers[:2]])
-    if not following:
-        return [start]
-    return [
-        start,
-        held([(each, each.buffers.last) for each in own] + [(each, each.buffers.first) for each in following]),
-    ]
 
 
 def _up(size: Value, step: int) -> Value:

@@ -7,7 +7,7 @@ of runs between the weights where there are many.
 
 from __future__ import annotations
 
-from chipfit.graph.values import Value, ceil_div, minimum, where
+from chipfit.graph.values import Value, ceil_div, minimum, never, where
 from chipfit.graph.workload import Workload
 from chipfit.targets.target import Precision, Target, Tiles
 
@@ -40,9 +40,10 @@ def _coded_bits(tiles: Tiles, own: Value, load: Workload) -> Value:
     filled = _filled(tiles, load)
     zeros = filled - 1
     plain = own + zeros * (own - SHORT_BITS)
-    if load.kind == "depthwise":
+    many = zeros > MANY_ZEROS * filled
+    if load.kind == "depthwise" or never(many):
         return plain
-    return where(zeros > MANY_ZEROS * filled, own + _run_bits(zeros), plain)
+    return where(many, own + _run_bits(zeros), plain)
 
 
 def _filled(tiles: Tiles, load: Workload) -> Value:
