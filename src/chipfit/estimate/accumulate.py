@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from chipfit.estimate.memory.buffers import Pace, paces
 from chipfit.estimate.memory.peaks import has_buffers, moments
-from chipfit.estimate.memory.stored import stored_bytes
+from chipfit.estimate.memory.stored import stored_of
 from chipfit.estimate.pieces.search import distinct
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
@@ -144,12 +144,13 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
     if has_buffers(target):
         for subgraph, each, own in zip(run, found, _split(paces(target, rows)[place], found), strict=True):
             pace_of[subgraph.name] = Pace(*(each.value(column) for column in own.T))
+    stored = stored_of(target, precision, subgraphs)
     return CostTables(
         TableSum.of([(term[0],) for term in terms], graph.decisions),
         TableSum.of([term[1:] for term in terms], graph.decisions, 3),
-        TableSum.of([counted(target, precision, subgraph) for subgraph in subgraphs], graph.decisions, 2),
+        TableSum.of([counted(subgraph, stored[subgraph.name]) for subgraph in subgraphs], graph.decisions, 2),
         parameters(graph),
-        TableMax.of(_peaks(steps, subgraphs, target, precision, pace_of), graph.decisions),
+        TableMax.of(_peaks(steps, subgraphs, target, precision, stored, pace_of), graph.decisions),
         systematic,
     )
 
@@ -172,9 +173,8 @@ def along(
     return joined(parts)
 
 
-def counted(target: Target, precision: Precision, subgraph: Subgraph) -> tuple[Value, Value]:
-    """Weight bytes and MACs of a subgraph, zero where it is absent."""
-    stored = stored_bytes(target, precision, subgraph.workload)
+def counted(subgraph: Subgraph, stored: Value) -> tuple[Value, Value]:
+    """Weight bytes and MACs of a subgraph whose weights take `stored` bytes, zero where it is absent."""
     return where(subgraph.presence, stored, 0), where(subgraph.presence, subgraph.workload.macs, 0)
 
 
@@ -188,9 +188,10 @@ def _peaks(
     subgraphs: Sequence[Subgraph],
     target: Target,
     precision: Precision,
+    stored: Mapping[str, Value],
     pace_of: Mapping[str, Pace],
 ) -> list[list[Value]]:
-    found = moments(steps, subgraphs, target, precision, pace_of)
+    found = moments(steps, subgraphs, target, precision, stored, pace_of)
     return [[held.size for held in moment.held] for moment in found]
 
 

@@ -16,13 +16,14 @@ from chipfit.estimate.calibration import Calibration
 from chipfit.estimate.gaps import Unsupported, gaps
 from chipfit.estimate.memory.buffers import Pace, paces
 from chipfit.estimate.memory.peaks import Peak, has_buffers, highest, moments
+from chipfit.estimate.memory.stored import stored_bytes, stored_of
 from chipfit.estimate.regress import BOUNDS, Prediction, Regression
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.graph import Graph
 from chipfit.graph.order import best_order
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.totals import count_parameters
-from chipfit.graph.values import Shape, TableTooLarge
+from chipfit.graph.values import Shape, TableTooLarge, Value
 from chipfit.graph.workload import Workload
 from chipfit.measure.measurement import Source
 from chipfit.measure.subgraphs import Laid, graph_of, laid_out, steps_of, subgraphs_of
@@ -195,7 +196,8 @@ class Estimator:
 
     def _running(self, subgraphs: Sequence[Subgraph]) -> _Running:
         run = self.target.run_of(subgraphs)
-        return _Running(run, *distinct_rows(Rows.of_workloads([part.workload for part in run])))
+        rows, place = distinct_rows(Rows.of_workloads([part.workload for part in run]))
+        return _Running(run, rows, place, stored_of(self.target, self.precision, subgraphs))
 
     def _closed(self, model: Graph | Network) -> Costs:
         graph = graph_of(model)
@@ -203,8 +205,8 @@ class Estimator:
         laid = laid_out(model, self.target)
         running = self._running(laid.subgraphs)
         predicted = self.predict(running.rows).take(running.place)
-        stored = [counted(self.target, self.precision, subgraph) for subgraph in laid.subgraphs]
-        weight_bytes, macs = np.array(stored, dtype=np.int64).reshape(-1, 2).sum(axis=0)
+        sums = [counted(part, running.stored[part.name]) for part in laid.subgraphs]
+        weight_bytes, macs = np.array(sums, dtype=np.int64).reshape(-1, 2).sum(axis=0)
         latency_s, variance = predicted.latency_s.sum(), (predicted.spread_s**2).sum()
         return Costs(
             np.array([latency_s]),
@@ -222,11 +224,11 @@ class Estimator:
         if has_buffers(self.target):
             found = paces(self.target, running.rows)[running.place].tolist()
             pace_of = {part.name: Pace(*pace) for part, pace in zip(running.subgraphs, found, strict=True)}
-        return highest(moments(laid.steps, laid.subgraphs, self.target, self.precision, pace_of))
+        return highest(moments(laid.steps, laid.subgraphs, self.target, self.precision, running.stored, pace_of))
 
     def _layer(self, graph: Graph, subgraph: Subgraph, rows: Prediction, index: int, total: float) -> LayerCost:
         latency_s, load = float(rows.latency_s[index]), subgraph.workload
-        weight_bytes, macs = counted(self.target, self.precision, subgraph)
+        weight_bytes = stored_bytes(self.target, self.precision, load)
         elements: Any = load.in_elements + load.out_elements
         activation_bytes = -(-int(elements) * self.precision.activation_bits // 8)
         bound = BOUNDS[rows.bound[index]]
@@ -236,11 +238,11 @@ class Estimator:
             latency_s=latency_s,
             spread_s=float(rows.spread_s[index]),
             energy_j=float(rows.energy_j[index]),
-            macs=int(macs),  # type: ignore[arg-type]
+            macs=int(load.macs),  # type: ignore[arg-type]
             weight_bytes=int(weight_bytes),  # type: ignore[arg-type]
             activation_bytes=activation_bytes,
             out_shape=graph.shapes[subgraph.name],
-            utilisation=float(macs) / (latency_s * self.peak_macs_per_second),  # type: ignore[arg-type]
+            utilisation=float(load.macs) / (latency_s * self.peak_macs_per_second),  # type: ignore[arg-type]
             bound=bound,
             bound_by=self._bound_by(bound, load, int(weight_bytes), activation_bytes),  # type: ignore[arg-type]
             share=latency_s / total,
@@ -259,11 +261,13 @@ class Estimator:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Running:
-    """The subgraphs of a closed network that the target runs: their different rows, and which of these each one has."""
+    """The subgraphs of a closed network that the target runs: their different rows, and which of these each one has;
+    `stored` are the bytes of the weights of all subgraphs."""
 
     subgraphs: Sequence[Subgraph]
     rows: Rows
     place: NDArray[np.int64]
+    stored: Mapping[str, Value]
 
 
 @dataclass(frozen=True, eq=False)

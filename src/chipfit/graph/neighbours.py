@@ -106,14 +106,17 @@ def _striped(
     gives: list[Value] = [False] * len(subgraphs)
     run: list[Value] = [0] * len(subgraphs)
     readers: list[Value] = [0] * len(subgraphs)
+    begins = {*striped, "elementwise"}
     for link in links:
         readers[link.giver] = readers[link.giver] + where(link.condition, 1, 0)
     for link in links:
         first, second = subgraphs[link.giver], subgraphs[link.reader]
-        if first.workload.kind not in {*striped, "elementwise"} or second.workload.kind not in striped:
+        if first.workload.kind not in begins or second.workload.kind not in striped:
             continue
         linked = both(link.condition, both(_follows(subgraphs, link.giver, link.reader), equal(readers[link.giver], 1)))
         linked = both(linked, both(negate(first.gives_output), own[link.reader] > room))
+        if never(linked):
+            continue
         linked = both(linked, both(equal(first.workload.adds, 0), equal(second.workload.adds, 0)))
         needed = run[link.giver] + _lowest(alive[link.giver][first.name], first.workload, second.workload)
         linked = both(linked, needed <= room)

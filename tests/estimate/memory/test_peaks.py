@@ -10,7 +10,7 @@ from chipfit.estimate.accumulate import tabulate
 from chipfit.estimate.estimator import Estimator
 from chipfit.estimate.memory.buffers import Pace, buffers, paces
 from chipfit.estimate.memory.peaks import Peak, highest, moments
-from chipfit.estimate.memory.stored import stored_bytes
+from chipfit.estimate.memory.stored import stored_bytes, stored_of
 from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import Rows
@@ -33,7 +33,8 @@ def peak_of(graph: Graph, target: Target) -> Peak:
     subgraphs, steps = laid_out(graph, target)
     rows = paces(target, Rows.of_workloads([part.workload for part in subgraphs])).tolist()
     pace_of = {part.name: Pace(*row) for part, row in zip(subgraphs, rows, strict=True)}
-    return highest(moments(steps, subgraphs, target, target.precision(), pace_of))
+    stored = stored_of(target, target.precision(), subgraphs)
+    return highest(moments(steps, subgraphs, target, target.precision(), stored, pace_of))
 
 
 def guessed(rows: Rows) -> Prediction:

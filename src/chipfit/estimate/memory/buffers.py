@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.estimate.memory.stored import stored_bytes
 from chipfit.estimate.pieces.tiles import Pieces
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, apply, both, maximum, negate, never, where
-from chipfit.targets.target import Precision, Target
+from chipfit.targets.target import Target
 
 BUFFERED = ("conv", "depthwise", "transposed_conv")
 """Workload kinds whose weights are buffered; those of linear layers are read once."""
@@ -169,17 +168,17 @@ class Prefetch(NamedTuple):
 
 
 def prefetches(
-    target: Target, precision: Precision, subgraphs: Sequence[Subgraph], pace_of: Mapping[str, Pace]
+    target: Target, subgraphs: Sequence[Subgraph], stored: Mapping[str, Value], pace_of: Mapping[str, Pace]
 ) -> list[Prefetch]:
     """The weight buffers of a network, for every pair of subgraphs that may run one after the other.
 
-    `subgraphs` come from `cut`, in execution order; `pace_of` has those that the target runs. How long the last slice
-    of the operator before takes follows from all the cycles of the one before that, and from nothing further back, so
-    that a table over open decisions stays small.
+    `subgraphs` come from `cut`, in execution order; `stored` are the bytes of their weights, `pace_of` has those that
+    the target runs. How long the last slice of the operator before takes follows from all the cycles of the one before
+    that, and from nothing further back, so that a table over open decisions stays small.
     """
     pairs = {part.name: list(_before(subgraphs, number)) for number, part in enumerate(subgraphs)}
     weights = {
-        part.name: maximum(stored_bytes(target, precision, part.workload), 1)
+        part.name: maximum(stored[part.name], 1)
         for part in subgraphs
         if part.workload.kind in BUFFERED and part.name in pace_of
     }

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from chipfit.estimate.memory.buffers import Pace, prefetches
-from chipfit.estimate.memory.stored import stored_bytes
 from chipfit.graph.memory import Step
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, ceil_div, where
@@ -53,24 +52,25 @@ def moments(
     subgraphs: Sequence[Subgraph],
     target: Target,
     precision: Precision,
+    stored: Mapping[str, Value],
     pace_of: Mapping[str, Pace],
 ) -> list[Moment]:
     """What is in memory during every step of a network, in execution order.
 
-    `subgraphs` come from `cut`, `steps` say what is alive during each (`memory.liveness`); `pace_of` has the subgraphs
-    that the target runs, and is not looked at unless it `has_buffers`. With weight buffers a step has two moments: its
-    start, and its end with the next one's weights.
+    `subgraphs` come from `cut`, `steps` say what is alive during each (`memory.liveness`), `stored` are the bytes of
+    their weights; `pace_of` has the subgraphs that the target runs, and is not looked at unless it `has_buffers`. With
+    weight buffers a step has two moments: its start, and its end with the next one's weights.
     """
     layout = target.layout
     beside: list[Held] = []
     if layout.weights_on_chip:
-        found = [where(part.presence, stored_bytes(target, precision, part.workload), 0) for part in subgraphs]
+        found = [where(part.presence, stored[part.name], 0) for part in subgraphs]
         beside = [Held(WEIGHTS, size) for size in found if not isinstance(size, int) or size]
     bits, aligned = precision.activation_bits, layout.aligned_bytes
     start: dict[str, list[Held]] = defaultdict(list)
     end: dict[str, list[Held]] = defaultdict(list)
     following: dict[str, list[Held]] = defaultdict(list)
-    for before, subgraph, sizes in prefetches(target, precision, subgraphs, pace_of) if has_buffers(target) else []:
+    for before, subgraph, sizes in prefetches(target, subgraphs, stored, pace_of) if has_buffers(target) else []:
         first, second, last = [Held(f"weights of {subgraph}", _up(size, aligned)) for size in sizes]
         start[subgraph] += first, second
         end[subgraph].append(last)
@@ -93,7 +93,7 @@ def highest(moments: Sequence[Moment]) -> Peak:
     """The peak of a closed network; the first moment that reaches it."""
     best = Peak(0, "", ())
     for moment in moments:
-        total = sum([int(size) for _, size in moment.held])  # type: ignore[arg-type]
+        total = int(sum([size for _, size in moment.held]))  # type: ignore[arg-type]
         if total > best.size:
             sizes: dict[str, int] = {}
             for name, size in moment.held:

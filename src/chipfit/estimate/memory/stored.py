@@ -7,6 +7,9 @@ of runs between the weights where there are many.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, ceil_div, minimum, never, where
 from chipfit.graph.workload import Workload
 from chipfit.targets.target import Precision, Target, Tiles
@@ -22,6 +25,11 @@ SHORT_BITS = 1.5
 
 MANY_ZEROS = 0.05
 """The share of filled-up zeros above which the compiler codes the lengths of their runs."""
+
+
+def stored_of(target: Target, precision: Precision, subgraphs: Iterable[Subgraph]) -> dict[str, Value]:
+    """`stored_bytes` of every subgraph by its name."""
+    return {part.name: stored_bytes(target, precision, part.workload) for part in subgraphs}
 
 
 def stored_bytes(target: Target, precision: Precision, load: Workload) -> Value:
