@@ -192,7 +192,7 @@ def _peaks(
     pace_of: Mapping[str, Pace],
 ) -> list[list[Value]]:
     found = moments(steps, subgraphs, target, precision, stored, pace_of)
-    return [[held.size for held in moment.held] for moment in found]
+    return [[size for _, size in moment.held] for moment in found]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,11 +17,8 @@ WEIGHTS = "weights"
 """What all weights are called where they lie beside the activations."""
 
 
-class Held(NamedTuple):
-    """Something in memory: a tensor by its key, or the weights of an operator; its bytes, 0 where it is not there."""
-
-    name: str
-    size: Value
+Held = tuple[str, Value]
+"""Something in memory: a tensor by its key, or the weights of an operator; its bytes, 0 where it is not there."""
 
 
 class Moment(NamedTuple):
@@ -65,20 +62,20 @@ def moments(
     beside: list[Held] = []
     if layout.weights_on_chip:
         found = [where(part.presence, stored[part.name], 0) for part in subgraphs]
-        beside = [Held(WEIGHTS, size) for size in found if not isinstance(size, int) or size]
+        beside = [(WEIGHTS, size) for size in found if not isinstance(size, int) or size]
     bits, aligned = precision.activation_bits, layout.aligned_bytes
     start: dict[str, list[Held]] = defaultdict(list)
     end: dict[str, list[Held]] = defaultdict(list)
     following: dict[str, list[Held]] = defaultdict(list)
     for before, subgraph, sizes in prefetches(target, subgraphs, stored, pace_of) if has_buffers(target) else []:
-        first, second, last = [Held(f"weights of {subgraph}", _up(size, aligned)) for size in sizes]
+        first, second, last = [(f"weights of {subgraph}", _up(size, aligned)) for size in sizes]
         start[subgraph] += first, second
         end[subgraph].append(last)
         if before is not None:
             following[before].append(first)
     moments: list[Moment] = []
     for name, tensors in steps:
-        alive = [Held(tensor, _up(ceil_div(elements * bits, 8), aligned)) for tensor, elements in tensors]
+        alive = [(tensor, _up(ceil_div(elements * bits, 8), aligned)) for tensor, elements in tensors]
         moments.append(Moment(name, (*alive, *start[name], *beside)))
         if name in following:
             moments.append(Moment(name, (*alive, *end[name], *following[name], *beside)))

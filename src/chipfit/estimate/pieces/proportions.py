@@ -23,10 +23,11 @@ def in_proportion(tiles: Tiles, work: Work, granule: Floats) -> Floats:
     step = tiles.accumulator_channels
     deepest = min(int(shapes.depth.max(initial=step)), tiles.proportional_channels or step, tiles.largest[2])
     depth = np.arange(step, max(deepest, step) + 1, step, dtype=np.float64)[:, None].repeat(len(work), axis=1)
-    height, width, fits = _largest(shapes, depth)
+    inputs = shapes.inputs(depth)
+    height, width, fits = _largest(shapes, inputs, depth)
     fits &= depth <= shapes.depth
     fits[0] = True
-    distance = np.where(fits, _distance(shapes, height, width, depth), np.inf)
+    distance = np.where(fits, _distance(shapes, inputs, (height, width, depth)), np.inf)
     chosen = distance.argmin(axis=0), np.arange(len(work))
     return _with_room(shapes, height[chosen], width[chosen], depth[chosen])
 
@@ -75,11 +76,9 @@ class _Shapes:
         high, wide, (rows, columns, _) = self.height, self.width, self.granule
         width = np.sqrt(area * wide / high)
         height = width * high / wide
-        flat, narrow = height < 1, width < 1
-        width, height = (
-            np.where(flat, width * height, np.where(narrow, 1, width)),
-            np.where(flat, 1, np.where(narrow, height * width, height)),
-        )
+        # Where less than one row or column would be left, all pixels lie along the other.
+        pixels = width * height
+        width, height = np.where(height < 1, pixels, width), np.where(width < 1, pixels, height)
         width = np.minimum(_down(width, columns), self.most_columns)
         height = np.minimum(_down(height, rows), self.most_rows)
         # Pieces are as wide as each other, and higher for it.
@@ -87,10 +86,9 @@ class _Shapes:
         return np.minimum(_down(height * width / even, rows), self.most_rows), even
 
 
-def _largest(shapes: _Shapes, depth: Floats) -> tuple[Floats, Floats, Bools]:
+def _largest(shapes: _Shapes, inputs: Inputs, depth: Floats) -> tuple[Floats, Floats, Bools]:
     """Height and width (depths, n) of the largest pieces that the buffers hold at each depth, and whether any is."""
     unit = shapes.granule[0] * shapes.granule[1] * shapes.tiles.accumulator_channels
-    inputs = shapes.inputs(depth)
     whole = inputs.whole() <= shapes.input_room
 
     def sizes(units: Floats) -> tuple[Floats, Floats, Bools]:
@@ -106,11 +104,11 @@ def _largest(shapes: _Shapes, depth: Floats) -> tuple[Floats, Floats, Bools]:
     return sizes(low)
 
 
-def _distance(shapes: _Shapes, height: Floats, width: Floats, depth: Floats) -> Floats:
+def _distance(shapes: _Shapes, inputs: Inputs, piece: tuple[Floats, Floats, Floats]) -> Floats:
     """How far pieces (depths, n) are from the whole output: in pixels, or in columns and depth with single taps."""
+    height, width, depth = piece
     deepest = np.minimum(shapes.depth, shapes.tiles.largest[2])
     part = np.where(shapes.work.taps == 1, depth / shapes.depth, height / shapes.height) * width / shapes.width
-    inputs = shapes.inputs(depth)
     vain = (inputs.depth - depth) / inputs.depth_step
     away = 1 + np.abs(1 - 1 / part)
     return away * (1 + _DEPTH_WEIGHT * np.abs(1 - deepest / depth)) * (1 + _DEPTH_WEIGHT * vain)

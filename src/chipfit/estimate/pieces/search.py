@@ -158,7 +158,8 @@ def least_read(tiles: Tiles, work: Work, granule: Floats, held: Floats) -> Float
     inputs = Inputs.of(tiles, each, grain, np.where(each.depthwise, depth, held[owner]))
     widest = _widest(tiles, inputs, grain[1], height, depth)
     even = up(ceil(each.out_width, ceil(each.out_width, np.maximum(widest, 1))), grain[1])
-    widths = np.maximum(np.sort([np.minimum(even, widest), widest - grain[1], widest], axis=0), grain[1])
+    even, less = np.minimum(even, widest), widest - grain[1]
+    widths = np.maximum([np.minimum(even, less), np.maximum(even, less), widest], grain[1])
     cost, covered = _cost(inputs, height, widths, depth)
     cost[:, widest == 0] = np.inf
     covered[:, height > _SMALL] = -1
