@@ -77,7 +77,8 @@ class _Cutter:
         self, graph: Graph, fuses: Mapping[str, frozenset[str]], plain: Collection[str], stored_share: float
     ) -> None:
         self.graph = graph
-        self.fuses = fuses
+        # Whoever takes any activation along takes one that only limits.
+        self.fuses = {kind: {*found, "clamp"} if "activation" in found else found for kind, found in fuses.items()}
         self.plain = plain
         self.stored_share = stored_share
         self.rows: dict[str, _Row] = {}
@@ -173,7 +174,7 @@ class _Cutter:
         offers: list[tuple[_Row, Value]] = []
         for slot, tensor, host in sources:
             row = self.rows.get(host.source)
-            if row is None or not _fused(follower, self.fuses.get(row.kind, frozenset())):
+            if row is None or follower not in self.fuses.get(row.kind, ()):
                 continue
             condition = both(both(present, host.condition), self._sole_reader(tensor, node))
             if follower not in ("clamp", "activation", "composite"):
@@ -257,10 +258,6 @@ def _follower(op: Op) -> str | None:
         level = activation_level(op)
         return "clamp" if level == CLAMP else "composite" if level == COMPOSITE else "activation"
     return "batch_norm" if isinstance(op, BatchNorm) else None
-
-
-def _fused(follower: str, fused: frozenset[str]) -> bool:
-    return follower in fused or (follower == "clamp" and "activation" in fused)
 
 
 def cut(

@@ -175,20 +175,20 @@ def minimum(a: Value, b: Value) -> Value:
 
 def both(a: Value, b: Value) -> Value:
     """Logical and."""
-    if a is False or b is False:
-        return False
     if a is True:
         return b
-    return a if b is True else np.logical_and(a, b)  # type: ignore[return-value]
+    if b is True:
+        return a
+    return False if a is False or b is False else np.logical_and(a, b)  # type: ignore[return-value]
 
 
 def either(a: Value, b: Value) -> Value:
     """Logical or."""
-    if a is True or b is True:
-        return True
     if a is False:
         return b
-    return a if b is False else np.logical_or(a, b)  # type: ignore[return-value]
+    if b is False:
+        return a
+    return True if a is True or b is True else np.logical_or(a, b)  # type: ignore[return-value]
 
 
 def negate(a: Value) -> Value:
