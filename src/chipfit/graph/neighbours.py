@@ -41,7 +41,7 @@ def with_neighbours(
     place = {part.name: number for number, part in enumerate(subgraphs)}
     alive = [dict(step.alive) for step in steps]
     own = [
-        held[part.name] + sum((held.get(source, 0) for source, _ in part.reads), start=0)
+        sum([held.get(source, 0) for source, _ in part.reads], start=held[part.name])
         for part, held in zip(subgraphs, alive, strict=True)
     ]
     links = [
@@ -55,7 +55,7 @@ def with_neighbours(
     small = _small(subgraphs, links, buffers, alive, room)
     # Stripes are made as high as memory allows, so that a tensor in stripes takes the room of a whole one, or all.
     held = [
-        sum((where(small[place[name]], size, 0) for name, size in step.items() if name in place), start=buffer)
+        sum([where(small[place[name]], size, 0) for name, size in step.items() if name in place], start=buffer)
         for buffer, step in zip(buffers, alive, strict=True)
     ]
     far = _far(subgraphs, links, gives, small, held, room)

@@ -198,16 +198,17 @@ def _candidates(tiles: Tiles, work: Work, granule: Floats) -> tuple[NDArray[np.i
 
 def _widest(tiles: Tiles, inputs: Inputs, step: Floats, height: Floats, depth: Floats) -> Floats:
     """For every height and depth the widest piece that the buffers hold, 0 where none does."""
-    low, high = np.zeros_like(height), ceil(np.minimum(inputs.work.out_width, tiles.largest[1]), step)
+    most = up(np.minimum(inputs.work.out_width, tiles.largest[1]), step)
     column = inputs.rows(height) * inputs.depth
     # A single row takes no second one along, where they are kept with the inputs.
     alone = inputs.work.flat if tiles.shared_bytes is not None else False
-    sums = np.where(alone, 1, height) * up(depth, tiles.accumulator_channels) * _ACCUMULATOR_BYTES * step
-    for _ in range(int(high.max(initial=1)).bit_length()):
-        middle = np.ceil((low + high) / 2)
-        fits = _fits(tiles, column * inputs.columns(middle * step), sums * middle)
-        low, high = np.where(fits, middle, low), np.where(fits, high, np.maximum(middle - 1, low))
-    return low * step
+    sums = np.where(alone, 1, height) * up(depth, tiles.accumulator_channels) * _ACCUMULATOR_BYTES
+    width = np.zeros_like(height)
+    for bit in reversed(range(int((most / step).max(initial=1)).bit_length())):
+        wider = width + step * (1 << bit)
+        fits = (wider <= most) & _fits(tiles, column * inputs.columns(wider), sums * wider)
+        width = np.where(fits, wider, width)
+    return width
 
 
 def _fits(tiles: Tiles, inputs: Floats, sums: Floats) -> Bools:
