@@ -275,5 +275,5 @@ def _present(presence: Value, names: tuple[str, ...], lengths: Mapping[str, int]
 
 def distinct_rows(rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
     """The rows without repetition, and for each of the given ones its place among them."""
-    first, place = distinct(np.concatenate([rows.kinds[:, None], rows.values], axis=1))
+    first, place = distinct(np.column_stack([rows.kinds.astype(np.float64), rows.values]))
     return rows.take(first), place
