@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from chipfit.estimate.memory.buffers import Pace, paces
 from chipfit.estimate.memory.peaks import has_buffers, moments
-from chipfit.estimate.memory.stored import stored_of
 from chipfit.estimate.pieces.search import distinct
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
@@ -26,6 +25,7 @@ from chipfit.graph.tables import TableMax, TableSum
 from chipfit.graph.totals import parameters
 from chipfit.graph.values import Choice, TableTooLarge, Value, table, where
 from chipfit.graph.workload import WORKLOAD_FIELDS
+from chipfit.measure.stored import stored_of
 from chipfit.measure.subgraphs import laid_out
 from chipfit.targets.target import Precision, Target
 
@@ -144,7 +144,7 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
     if has_buffers(target):
         for subgraph, each, own in zip(run, found, _split(paces(target, rows)[place], found), strict=True):
             pace_of[subgraph.name] = Pace(*(each.value(column) for column in own.T))
-    stored = stored_of(target, precision, subgraphs)
+    stored = stored_of(precision, subgraphs)
     return CostTables(
         TableSum.of([(term[0],) for term in terms], graph.decisions),
         TableSum.of([term[1:] for term in terms], graph.decisions, 3),

@@ -16,7 +16,6 @@ from chipfit.estimate.calibration import Calibration
 from chipfit.estimate.gaps import Unsupported, gaps
 from chipfit.estimate.memory.buffers import Pace, paces
 from chipfit.estimate.memory.peaks import Peak, has_buffers, highest, moments
-from chipfit.estimate.memory.stored import stored_bytes, stored_of
 from chipfit.estimate.regress import BOUNDS, Prediction, Regression
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.graph import Graph
@@ -26,6 +25,7 @@ from chipfit.graph.totals import count_parameters
 from chipfit.graph.values import Shape, TableTooLarge, Value
 from chipfit.graph.workload import Workload
 from chipfit.measure.measurement import Source
+from chipfit.measure.stored import stored_bytes, stored_of
 from chipfit.measure.subgraphs import Laid, graph_of, laid_out, steps_of, subgraphs_of
 from chipfit.nets.network import Network
 from chipfit.search.exact import Minimum, Table, minimum
@@ -197,7 +197,7 @@ class Estimator:
     def _running(self, subgraphs: Sequence[Subgraph]) -> _Running:
         run = self.target.run_of(subgraphs)
         rows, place = distinct_rows(Rows.of_workloads([part.workload for part in run]))
-        return _Running(run, rows, place, stored_of(self.target, self.precision, subgraphs))
+        return _Running(run, rows, place, stored_of(self.precision, subgraphs))
 
     def _closed(self, model: Graph | Network) -> Costs:
         graph = graph_of(model)
@@ -228,7 +228,7 @@ class Estimator:
 
     def _layer(self, graph: Graph, subgraph: Subgraph, rows: Prediction, index: int, total: float) -> LayerCost:
         latency_s, load = float(rows.latency_s[index]), subgraph.workload
-        weight_bytes = stored_bytes(self.target, self.precision, load)
+        weight_bytes = stored_bytes(self.precision, load)
         elements: Any = load.in_elements + load.out_elements
         activation_bytes = -(-int(elements) * self.precision.activation_bits // 8)
         bound = BOUNDS[rows.bound[index]]

@@ -126,9 +126,7 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
             # What does not fit beside the rest lies outside as a whole, which the rows say; weights that find no room
             # are streamed anew for every piece of pixels.
             fetch, plain_fetch, store, narrow_store = _outside(target, rows, found, act, read, output)
-            held = np.where(rows["far_input"] > 0, 0, inputs) + np.where(rows["far_output"] > 0, 0, output)
-            held = np.where(rows["striped"] > 0, rows["rolled"] * act, held + weights) + rows["beside"] * act
-            reload = np.where(held > memory.on_chip_bytes, again, 0)
+            reload = again * rows["streamed"]
             excess = np.zeros(len(rows))
         else:
             excess = np.where(inputs > memory.on_chip_bytes / 2, read, 0)

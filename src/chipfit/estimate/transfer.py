@@ -1,10 +1,13 @@
 """Latencies of many networks on a new device from a few that were measured there, and from what other devices take.
 
-A Gaussian process (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, 2.2 and 5.4). What it
-predicts is the ratio of a latency to that of the average known device. The ratio is a constant plus
-- a weighted sum of the other devices' own ratios, so that a new device is a mixture of known ones, or of one of them
-  alone, so that it is nearly that one,
-- a weighted sum of the features, so that a cost per feature which no other device has can be learnt,
+The other devices are explained first, so that the noise of their tables does not come along. Each one's latency is a
+weighted sum of the features; which features matter is learnt from all devices together. What the features leave counts
+where devices share it and is scatter where only one has it.
+
+Then a Gaussian process (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, 2.2 and 5.4) predicts
+the ratio of a latency to that of the average known device. The ratio is a constant plus
+- a weighted sum of the other devices' own ratios, so that a new device is a mixture of known ones,
+- a weighted sum of the features as they matter, so that a cost per feature which no other device has can be learnt,
 - a smooth function of both, for what does not add up,
 - scatter.
 How much of each there is nobody has to say: every combination of the sizes below predicts, and counts as much as it
@@ -23,25 +26,25 @@ from numpy.typing import NDArray
 from chipfit.errors import InvalidInput
 from chipfit.estimate.rows import Floats
 
-LINEAR = (0.003, 0.03, 0.3, 3.0)
+LINEAR = (0.01, 0.1, 1.0)
 """Variances of the ratio that the other devices explain, and those that the features explain."""
-TWIN = 3.0
-"""Variance of the ratio that one other device alone explains, where the new one is nearly that one."""
 SMOOTH = (0.003, 0.03)
-LENGTHS = (0.7, 1.4)
-"""Distances over which the smooth function changes; by devices or features alone, two networks lie 1.4 apart."""
+LENGTH = 1.4
+"""Distance over which the smooth function changes; by devices or features alone, two networks lie as far apart."""
 NOISE = (1e-4, 1e-3, 1e-2)
 """Variances of the scatter: coefficients of variation of 1, 3 and 10 %."""
 CONSTANT = 100.0
 """Variance of the constant: so large that any is as likely."""
 
-PLANNED = (0.3, 0.03, 0.03, 1.4, 1e-2)
-"""Devices, features, smooth, length and scatter with which the networks to measure are chosen."""
-CANDIDATES = 600
+PLANNED = (0.3, 0.03, 0.03, 1e-2)
+"""Devices, features, smooth and scatter with which the networks to measure are chosen."""
+CANDIDATES = 1000
 """Networks, drawn at random, that those to measure are chosen among."""
 
 LEAST_MEASURED = 3
 _MEMBERS, _LEAST_CHANCE = 12, 0.02
+_ROUNDS, _LEAST_VARIANCE = 30, 1e-6
+_EQUAL = 0.01
 _FLOOR = 0.2
 _LEAST_RATIO = 0.05
 _KNOWN_DEVIATIONS, _MEASURED_DEVIATIONS, _LEAST_DEVIATION = 4.0, 3.0, 0.03
@@ -97,13 +100,17 @@ def population(features: Floats | None, known: Floats | None = None) -> Populati
     scaled /= np.sqrt(max(scaled.shape[1], 1))
     if not costs.shape[1]:
         return Population(np.ones(count), np.zeros((count, 0)), scaled, scaled)
-    base, ratios = _average(costs / np.nanmedian(costs, axis=0))
+    base, ratios = _average(costs)
+    matter = np.ones(scaled.shape[1])
+    if scaled.shape[1]:
+        matter, ratios = _explained(scaled, base, ratios)
+        base, ratios = _average(ratios * base[:, None])
     places = _standard(np.log(np.maximum(ratios, _LEAST_RATIO) * base[:, None])) / np.sqrt(costs.shape[1])
     fixed = 0.5 * _unit(1 / base[:, None])
     return Population(
         base,
         np.concatenate([_unit(ratios), fixed], axis=1),
-        _unit(scaled / base[:, None]),
+        _unit(scaled * np.sqrt(matter) / base[:, None]),
         np.concatenate([places, scaled], axis=1),
     )
 
@@ -117,13 +124,8 @@ def choose(networks: Population, count: int, generator: np.random.Generator) -> 
     candidates = generator.choice(len(networks), min(CANDIDATES, len(networks)), replace=False)
     if not 1 <= count <= len(candidates):
         raise InvalidInput(f"{count} networks to measure: must be from 1 to {len(candidates)}")
-    devices, features, smooth, length, noise = PLANNED
-    weights = _Weights(
-        np.full((1, networks.devices.shape[1]), devices),
-        np.array([[features, *(smooth * (length == each) for each in LENGTHS)]]),
-        np.array([noise]),
-    )
-    covariance = weights.covariance(networks, candidates, candidates)[0]
+    *sizes, noise = PLANNED
+    covariance = np.tensordot(sizes, _likeness(networks, candidates, candidates), 1) + CONSTANT
     chosen: list[int] = []
     for _ in range(count):
         own = np.diag(covariance) + noise
@@ -147,19 +149,22 @@ def transfer(networks: Population, measured: Indices, latency_s: Floats) -> Tran
     level = float(np.median(ratio))
     ratio = _drawn_in(ratio[:, None] / level, _MEASURED_DEVIATIONS)[:, 0]
     middle = float(ratio.mean())
-    weights = _weights(networks)
-    covariance = weights.covariance(networks, places, places) + weights.noise[:, None, None] * np.eye(len(places))
+    sizes, scatter = _combinations(networks)
+    covariance = np.tensordot(sizes, _likeness(networks, places, places), 1) + CONSTANT
+    covariance += scatter[:, None, None] * np.eye(len(places))
     chances = _chances(covariance, ratio - middle)
     members = np.argsort(-chances)[:_MEMBERS]
     members = members[chances[members] > _LEAST_CHANCE * chances.max()]
-    kept = weights.take(members)
-    crosses = kept.covariance(networks, np.arange(len(networks)), places)
+    likeness = _likeness(networks, np.arange(len(networks)), places)
+    itself = np.stack([(networks.devices**2).sum(axis=1), (networks.features**2).sum(axis=1), np.ones(len(networks))])
     mean, square = np.zeros(len(networks)), np.zeros(len(networks))
-    for cross, own, noise, member in zip(crosses, kept.variance(networks), kept.noise, members, strict=True):
-        share = chances[member] / chances[members].sum()
-        inverse = np.linalg.inv(covariance[member])
+    for size, noise, own, chance in zip(
+        sizes[members], scatter[members], covariance[members], chances[members], strict=True
+    ):
+        share = chance / chances[members].sum()
+        cross, inverse = np.tensordot(size, likeness, 1) + CONSTANT, np.linalg.inv(own)
         found = cross @ (inverse @ (ratio - middle))
-        variance = own + noise - ((cross @ inverse) * cross).sum(axis=1)
+        variance = size @ itself + CONSTANT + noise - ((cross @ inverse) * cross).sum(axis=1)
         mean += share * found
         square += share * (found**2 + np.maximum(variance, noise))
     scale = level * networks.base
@@ -180,49 +185,69 @@ def _check(networks: Population, measured: Indices, latency_s: Floats) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Weights:
-    """g ways to put a covariance together: variances of each device's ratios (g, d), of the features and of the smooth
-    function at each length (g, 1 + lengths), and of the scatter (g,)."""
+def _explained(features: Floats, base: Floats, ratios: Floats) -> tuple[Floats, Floats]:
+    """How much each feature (f,) matters, relative to a sum of 1, and the devices' ratios (n, d) without scatter.
 
-    devices: Floats
-    others: Floats
-    noise: Floats
-
-    def take(self, index: Indices) -> _Weights:
-        return _Weights(self.devices[index], self.others[index], self.noise[index])
-
-    def covariance(self, networks: Population, rows: Indices, columns: Indices) -> Floats:
-        """Covariances (g, rows, columns) of the ratios of networks, without scatter."""
-        a, b = networks.place[rows], networks.place[columns]
-        apart = np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0)
-        features = networks.features[rows] @ networks.features[columns].T
-        likeness = np.stack([features, *(np.exp(-apart / (2 * length**2)) for length in LENGTHS)])
-        devices = (networks.devices[rows] * self.devices[:, None]) @ networks.devices[columns].T
-        return devices + np.tensordot(self.others, likeness, 1) + CONSTANT
-
-    def variance(self, networks: Population) -> Floats:
-        """Variances (g, n) of the ratios of all networks, without scatter."""
-        smooth = self.others[:, 1:].sum(axis=1, keepdims=True)
-        features = self.others[:, :1] * (networks.features**2).sum(axis=1)
-        return self.devices @ (networks.devices**2).T + features + smooth + CONSTANT
+    No feature matters nothing at all: what no known device pays for, a new one may.
+    """
+    columns = np.concatenate([features, np.full((len(base), 1), 0.5)], axis=1) / base[:, None]
+    variance, explained = _regressed(columns / np.sqrt((columns**2).mean(axis=0).sum()), ratios)
+    matter = variance[:-1] / variance[:-1].sum() + _EQUAL / features.shape[1]
+    return matter, np.maximum(explained + _shared(ratios - explained), _LEAST_RATIO)
 
 
-def _weights(networks: Population) -> _Weights:
-    """Every combination of the sizes: mixtures of all devices, and each device alone."""
-    width = networks.devices.shape[1]
-    mixtures = np.outer(LINEAR if width else (0.0,), np.ones(width))
-    spread = networks.devices[:, :-1].var(axis=0) if width else np.zeros(0)
-    alone = np.eye(max(width - 1, 0), width)[spread > 0] * TWIN / spread[spread > 0, None]
-    features = LINEAR if networks.features.shape[1] else (0.0,)
-    rows = [
-        (devices, [feature, *(smooth * (length == each) for each in LENGTHS)], noise)
-        for devices, feature, smooth, length, noise in product(mixtures, features, SMOOTH, LENGTHS, NOISE)
-    ]
-    few = [[feature, *(SMOOTH[0] * (LENGTHS[-1] == each) for each in LENGTHS)] for feature in features[:2]]
-    rows += [(devices, other, noise) for devices, other, noise in product(alone, few, NOISE)]
-    devices, others, noise = zip(*rows, strict=True)
-    return _Weights(np.array(devices), np.array(others), np.array(noise))
+def _regressed(columns: Floats, targets: Floats) -> tuple[Floats, Floats]:
+    """Variance of the weights of each column (f,), the same for all targets, and what the columns explain (n, d).
+
+    The variances and each target's scatter are those that make the targets most likely (MacKay, "Bayesian
+    interpolation", Neural Computation 1992, by its fixed point): a column that no target needs ends near 0.
+    """
+    count, width = columns.shape
+    products, sides = columns.T @ columns, columns.T @ targets
+    variance, explained = np.full(width, 1 / width), np.zeros(targets.shape)
+    noise = np.maximum(0.1 * targets.var(axis=0), _LEAST_VARIANCE)
+    for _ in range(_ROUNDS):
+        size = np.sqrt(variance)
+        left = np.linalg.inv(np.eye(width) + size[:, None] * products * size / noise[:, None, None])
+        weights = size[:, None] * np.einsum("dfg,gd->fd", left, size[:, None] * sides / noise)
+        learnt = 1 - np.diagonal(left, axis1=1, axis2=2)
+        explained = columns @ weights
+        freedom = np.maximum(count - learnt.sum(axis=1), 1)
+        noise = np.maximum(((targets - explained) ** 2).sum(axis=0) / freedom, _LEAST_VARIANCE)
+        variance = (weights**2).sum(axis=1) / np.maximum(learnt.sum(axis=0), _LEAST_VARIANCE)
+        variance = np.maximum(variance, 1e-9 * variance.max())
+    return variance, explained
+
+
+def _shared(rest: Floats) -> Floats:
+    """The part of columns (n, d) that several of them have: principal components beyond what scatter alone makes.
+
+    The bound is Marchenko and Pastur's. One column cannot say what of it is scatter; all of it is kept.
+    """
+    count, width = rest.shape
+    if width == 1:
+        return rest
+    spread = np.maximum(np.sqrt((rest**2).mean(axis=0)), np.sqrt(_LEAST_VARIANCE))
+    left, sizes, right = np.linalg.svd(rest / spread, full_matrices=False)
+    strength = sizes**2 / count
+    kept = np.where(strength > (1 + np.sqrt(width / count)) ** 2, 1 - 1 / np.maximum(strength, 1), 0)
+    return (left * (sizes * kept)) @ right * spread
+
+
+def _likeness(networks: Population, rows: Indices, columns: Indices) -> Floats:
+    """How alike networks are (3, rows, columns) by devices, by features, and to the smooth function."""
+    a, b = networks.place[rows], networks.place[columns]
+    apart = np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T, 0)
+    devices = networks.devices[rows] @ networks.devices[columns].T
+    features = networks.features[rows] @ networks.features[columns].T
+    return np.stack([devices, features, np.exp(-apart / (2 * LENGTH**2))])
+
+
+def _combinations(networks: Population) -> tuple[Floats, Floats]:
+    """Every combination of the sizes (g, 3), by devices, features and smooth function, and of the scatter (g,)."""
+    devices, features = (LINEAR if each.shape[1] else (0.0,) for each in (networks.devices, networks.features))
+    combined = np.array([*product(devices, features, SMOOTH, NOISE)])
+    return combined[:, :3], combined[:, 3]
 
 
 def _chances(covariance: Floats, ratio: Floats) -> Floats:
@@ -239,11 +264,12 @@ def _chances(covariance: Floats, ratio: Floats) -> Floats:
 
 
 def _average(costs: Floats) -> tuple[Floats, Floats]:
-    """The average (n,) of devices with medians of 1, and how far each device (n, d) is from it, outliers drawn in.
+    """The average (n,) of devices brought to medians of 1, and how far each (n, d) is from it, outliers drawn in.
 
     Where a network was not measured a device counts as the average one. A network of almost no latency would turn
     its ratios into noise: the average never falls below a share of its median.
     """
+    costs = costs / np.nanmedian(costs, axis=0)
     base = _floored(np.nanmean(np.where(np.isnan(costs).all(axis=1, keepdims=True), 1.0, costs), axis=1))
     base = _floored(base * _drawn_in(np.nan_to_num(costs / base[:, None], nan=1.0), _KNOWN_DEVIATIONS).mean(axis=1))
     ratios = _drawn_in(np.nan_to_num(costs / base[:, None], nan=1.0), _KNOWN_DEVIATIONS)

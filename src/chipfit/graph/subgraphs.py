@@ -73,14 +73,11 @@ class _Row:
 class _Cutter:
     """One walk over a graph in execution order; `hosts` says which subgraph gives each tensor, under which codes."""
 
-    def __init__(
-        self, graph: Graph, fuses: Mapping[str, frozenset[str]], plain: Collection[str], stored_share: float
-    ) -> None:
+    def __init__(self, graph: Graph, fuses: Mapping[str, frozenset[str]], plain: Collection[str]) -> None:
         self.graph = graph
         # Whoever takes any activation along takes one that only limits.
         self.fuses = {kind: {*found, "clamp"} if "activation" in found else found for kind, found in fuses.items()}
         self.plain = plain
-        self.stored_share = stored_share
         self.rows: dict[str, _Row] = {}
         self.hosts: dict[str, list[Edge]] = {item.key: [Edge(item.key, True)] for item in graph.inputs}
         self.producers = producers(graph)
@@ -237,7 +234,7 @@ class _Cutter:
         workload = describe(
             row.kind, row.node, self.graph.input_shapes(row.node), self.graph.shapes[key],
             constants=self._constants(row.node), activation=row.activation, adds=row.adds, normalised=row.normalised,
-            plain_input=plain_input, plain_output=plain_output, stored_share=self.stored_share,
+            plain_input=plain_input, plain_output=plain_output,
         )  # fmt: skip
         return Subgraph(key, workload, row.presence, tuple(row.members), tuple(_merged(row.reads)), gives_output)
 
@@ -261,18 +258,14 @@ def _follower(op: Op) -> str | None:
 
 
 def cut(
-    graph: Graph,
-    fuses: Mapping[str, frozenset[str]] = FOLDED,
-    plain: Collection[str] = (),
-    stored_share: float = 1.0,
+    graph: Graph, fuses: Mapping[str, frozenset[str]] = FOLDED, plain: Collection[str] = ()
 ) -> tuple[Subgraph, ...]:
     """The subgraphs of a graph in execution order.
 
     `fuses` says per workload kind which `FOLLOWERS` the target runs together with it, `plain` are kinds whose output
-    lies without blocks of channels, `stored_share` is what weights take after compression, as a share of their plain
-    size.
+    lies without blocks of channels.
     """
-    return _Cutter(graph, fuses, plain, stored_share).cut()
+    return _Cutter(graph, fuses, plain).cut()
 
 
 def producers(graph: Graph) -> dict[str, list[Edge]]:

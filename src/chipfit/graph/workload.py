@@ -54,8 +54,8 @@ class Workload(NamedTuple):
     after compression, as a share of their plain size. `far_input` and `far_output` whether a tensor lies outside of
     the chip's memory, `striped` whether the input (1) or the output (2) is only there in stripes, `stripe_height`
     the rows of the output that are worked on at a time (0: all), `beside` the elements that wait in memory meanwhile,
-    `rolled` those of all tensors in stripes that share it, and of weights: all 0 unless the target's memory makes them
-    count (`graph.neighbours`). Every field but `kind` is a `Value`.
+    `streamed` whether its weights find no room beside stripes: all 0 unless the target's memory makes them count
+    (`graph.neighbours`). Every field but `kind` is a `Value`.
     """
 
     kind: str
@@ -88,7 +88,7 @@ class Workload(NamedTuple):
     striped: Value = 0
     stripe_height: Value = 0
     beside: Value = 0
-    rolled: Value = 0
+    streamed: Value = 0
 
 
 WORKLOAD_FIELDS = Workload._fields[1:]
@@ -201,7 +201,6 @@ def describe(
     normalised: Value = False,
     plain_input: Value = False,
     plain_output: Value = False,
-    stored_share: Value = 1.0,
 ) -> Workload:
     """The workload of an operator and of what is fused into it. `constants` are elements of Constant operands."""
     op = node.op
@@ -234,5 +233,4 @@ def describe(
         function=function_number(op),
         plain_input=plain_input,
         plain_output=plain_output,
-        stored_share=stored_share,
     )  # fmt: skip

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from chipfit.graph.graph import Graph
 from chipfit.graph.memory import Step, liveness
 from chipfit.graph.neighbours import with_neighbours
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.measure.compression import stored_share
+from chipfit.measure.stored import coded_share, stored_bytes
 from chipfit.nets.network import Network, quantised_weights
-from chipfit.targets.target import Target
+from chipfit.targets.target import Precision, Target
 
 
 def graph_of(model: Graph | Network) -> Graph:
@@ -36,14 +40,14 @@ def subgraphs_of(model: Graph | Network, target: Target) -> tuple[Subgraph, ...]
     """
     subgraphs = _cut(model, target)
     steps = steps_of(graph_of(model), subgraphs, target) if target.layout.striped else ()
-    return _in_memory(model, target, subgraphs, steps)
+    return _in_memory(subgraphs, steps, target)
 
 
 def laid_out(model: Graph | Network, target: Target) -> Laid:
     """The subgraphs as `subgraphs_of` gives them, with what is alive during each."""
     subgraphs = _cut(model, target)
     steps = steps_of(graph_of(model), subgraphs, target)
-    return Laid(_in_memory(model, target, subgraphs, steps), steps)
+    return Laid(_in_memory(subgraphs, steps, target), steps)
 
 
 def steps_of(graph: Graph, subgraphs: Sequence[Subgraph], target: Target) -> tuple[Step, ...]:
@@ -52,27 +56,30 @@ def steps_of(graph: Graph, subgraphs: Sequence[Subgraph], target: Target) -> tup
 
 
 def _cut(model: Graph | Network, target: Target) -> tuple[Subgraph, ...]:
-    """The subgraphs as the target fuses them, with the share of weights that its description assumes."""
-    return cut(graph_of(model), target.fuses, target.layout.plain, target.layout.stored_share)
-
-
-def _in_memory(
-    model: Graph | Network, target: Target, subgraphs: tuple[Subgraph, ...], steps: Sequence[Step]
-) -> tuple[Subgraph, ...]:
-    """The subgraphs with what lies around them, and with the weights of a network as they are."""
-    layout = target.layout
-    if layout.striped:
-        precision = target.precision()
-        room, bias = target.memory.on_chip_bytes * 8, precision.bias_bits
-        each = precision.activation_bits
-        subgraphs = with_neighbours(subgraphs, steps, layout.striped, room // each, bias // each)
-    if layout.stored_share == 1 or not isinstance(model, Network) or model.graph.decisions:
+    """The subgraphs as the target fuses them, with what it makes of their weights."""
+    layout, precision = target.layout, target.precision()
+    subgraphs = cut(graph_of(model), target.fuses, layout.plain)
+    if layout.stored_share == 1:
         return subgraphs
-    found: list[Subgraph] = []
-    for part in subgraphs:
-        weights = model.weights.get(f"{part.name}.weight")
-        if weights is not None and weights.ndim >= 2:
-            share = stored_share(quantised_weights(weights))
-            part = part._replace(workload=part.workload._replace(stored_share=share))
-        found.append(part)
-    return tuple(found)
+    own = model.weights if isinstance(model, Network) and not model.graph.decisions else {}
+    return tuple([_coded(target, precision, part, own.get(f"{part.name}.weight")) for part in subgraphs])
+
+
+def _in_memory(subgraphs: tuple[Subgraph, ...], steps: Sequence[Step], target: Target) -> tuple[Subgraph, ...]:
+    """The subgraphs with what lies around them, where the target says that it counts."""
+    layout, precision = target.layout, target.precision()
+    if not layout.striped:
+        return subgraphs
+    elements = precision.activation_bits // 8
+    weights = [stored_bytes(precision, part.workload) // elements for part in subgraphs]
+    room = target.memory.on_chip_bytes // elements
+    return with_neighbours(subgraphs, steps, layout.channel_block, layout.striped, room, weights)
+
+
+def _coded(target: Target, precision: Precision, part: Subgraph, weights: NDArray[np.float32] | None) -> Subgraph:
+    """A subgraph that says what its weights take, by their own values where there are any."""
+    own = target.layout.stored_share
+    if weights is not None and weights.ndim >= 2:
+        own = stored_share(quantised_weights(weights))
+    share = coded_share(target, precision, part.workload, own)
+    return part._replace(workload=part.workload._replace(stored_share=share))

@@ -30,7 +30,7 @@ from chipfit.graph.ops import (
     Transpose,
 )
 from chipfit.nets.network import Network
-from chipfit.nets.patterns import fuse
+from chipfit.nets.patterns import fuse, merge_reshapes
 
 Array = NDArray[Any]
 
@@ -83,9 +83,14 @@ class Draft:
         self.nodes[key] = replace(node, op=replace(node.op, bias=True))
         self.weights[f"{key}.bias"] = np.array(bias, np.float32, order="C")
 
-    def finish(self, name: str, outputs: Sequence[str]) -> Network:
-        """The network that gives `outputs`; what they do not need is left out, spelled-out activations are named."""
+    def finish(self, name: str, outputs: Sequence[str], merge: bool = False) -> Network:
+        """The network that gives `outputs`; what they do not need is left out, spelled-out activations are named.
+
+        With `merge`, of several shapes in a row only the last stays.
+        """
         nodes, weights = fuse(tuple(self.nodes.values()), tuple(outputs), self.shapes, self.weights)
+        if merge:
+            nodes, outputs = merge_reshapes(nodes, outputs, self.shapes)
         graph = resolve(Graph(self.inputs, nodes, tuple(outputs)))
         return Network(name, graph, {key: weights[key] for key, _ in graph.weights()})
 
@@ -309,16 +314,6 @@ def prelu(draft: Draft, key: str, source: str, slope: Array) -> str:
     if slope.size != 1 and (full.shape[1] != slope.size or slope.size != channels):
         raise Unrepresentable("slopes along other axes than the channels")
     return draft.add(key, Activation("prelu"), [source], {"weight": np.broadcast_to(slope.reshape(-1), (channels,))})
-
-
-def power(draft: Draft, key: str, source: str, exponent: float) -> str:
-    """A square, cube or square root. Raises `Unrepresentable` for other exponents."""
-    if exponent == 0.5:
-        return draft.add(key, Activation("sqrt"), [source])
-    if exponent not in (2.0, 3.0):
-        raise Unrepresentable(f"power {exponent}")
-    square = draft.add(key if exponent == 2.0 else f"{key}.square", Elementwise("mul"), [source, source])
-    return square if exponent == 2.0 else draft.add(key, Elementwise("mul"), [square, source])
 
 
 def depth_to_space(draft: Draft, key: str, source: str, block: int, channels_outside: bool) -> str:

@@ -168,3 +168,23 @@ def fuse(
         else:
             fuser.layer_norm(node.key, shapes)
     return tuple(fuser.nodes.values()), fuser.weights
+
+
+def merge_reshapes(
+    nodes: Sequence[Node], outputs: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+    """Nodes and outputs, where a reshape reads what was there before other reshapes, and none gives what it reads."""
+    before: dict[str, str] = {}
+    same: dict[str, str] = {}
+    merged: list[Node] = []
+    for node in nodes:
+        inputs = tuple(same.get(name, name) for name in node.inputs)
+        if isinstance(node.op, Reshape):
+            source = before.get(inputs[0], inputs[0])
+            before[node.key] = source
+            if shapes[source] == shapes[node.key]:
+                same[node.key] = source
+            inputs = (source,)
+        if node.key not in same:
+            merged.append(Node(node.key, node.op, inputs))
+    return tuple(merged), tuple(same.get(name, name) for name in outputs)

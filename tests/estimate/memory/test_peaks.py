@@ -10,14 +10,13 @@ from chipfit.estimate.accumulate import tabulate
 from chipfit.estimate.estimator import Estimator
 from chipfit.estimate.memory.buffers import Pace, buffers, paces
 from chipfit.estimate.memory.peaks import Peak, highest, moments
-from chipfit.estimate.memory.stored import stored_bytes, stored_of
 from chipfit.estimate.random_networks import random_networks
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import Rows
 from chipfit.graph.build import Builder
 from chipfit.graph.graph import Graph
-from chipfit.graph.workload import Workload
 from chipfit.measure.measurement import Run
+from chipfit.measure.stored import stored_bytes, stored_of
 from chipfit.measure.subgraphs import laid_out, subgraphs_of
 from chipfit.nets.zoo import ibn_classifier, resnet8
 from chipfit.spaces.edits import open_space
@@ -33,7 +32,7 @@ def peak_of(graph: Graph, target: Target) -> Peak:
     subgraphs, steps = laid_out(graph, target)
     rows = paces(target, Rows.of_workloads([part.workload for part in subgraphs])).tolist()
     pace_of = {part.name: Pace(*row) for part, row in zip(subgraphs, rows, strict=True)}
-    stored = stored_of(target, target.precision(), subgraphs)
+    stored = stored_of(target.precision(), subgraphs)
     return highest(moments(steps, subgraphs, target, target.precision(), stored, pace_of))
 
 
@@ -118,29 +117,9 @@ def test_weights_on_chip_lie_beside_every_tensor() -> None:
     target = load_target("ethos-u55-256-sram-only")
     graph = resnet8()
     found = peak_of(graph, target)
-    stored = sum(stored_bytes(target, target.precision(), part.workload) for part in subgraphs_of(graph, target))
+    stored = sum(stored_bytes(target.precision(), part.workload) for part in subgraphs_of(graph, target))
     assert dict(found.held)["weights"] == stored
     assert not [name for name, _ in found.held if name.startswith("weights of")]
-
-
-def test_filled_up_zeros_make_weights_longer(ethos: Target) -> None:
-    precision = ethos.precision()
-
-    def bits(inputs: int, outputs: int, kernel: int = 1) -> float:
-        parameters = inputs * outputs * kernel * kernel
-        load = Workload("conv", in_channels=inputs, out_channels=outputs, parameters=parameters, stored_share=0.95)
-        load = load._replace(kernel_height=kernel, kernel_width=kernel)
-        return float(stored_bytes(ethos, precision, load)) * 8 / parameters  # type: ignore[arg-type]
-
-    assert bits(64, 64) == pytest.approx(0.95 * 8, abs=1e-2)
-    # Half of the numbers are zeros: a bit to say that none follows, another for each one that does.
-    assert bits(16, 64) == pytest.approx(0.95 * 8 + 2, abs=1e-2)
-    assert bits(16, 64) > bits(24, 64) > bits(31, 64) > bits(64, 64)
-    # Nine taps of three channels: 12 by 8 numbers for 27 weights.
-    assert bits(3, 64, kernel=3) > bits(64, 64, kernel=3) + 2
-    # A chip that does not compress stores weights as they are.
-    plain, chip = Workload("conv", in_channels=3, out_channels=8, parameters=24, biases=8), load_target("neural-engine")
-    assert stored_bytes(chip, chip.precision(), plain) == 24 + 8 * chip.precision().bias_bits // 8
 
 
 def test_another_order_is_told_where_it_needs_less(estimator: Estimator, ethos: Target) -> None:

@@ -79,9 +79,12 @@ class Pieces:
         known = _IN_PIECES[rows.kinds]
         index = np.flatnonzero(known)
         heights = stripe_height(rows.take(index))
-        stripes = np.ceil(rows["out_height"][index] / heights)
-        found = tiling(target.tiles, _work(rows, known, heights))
-        pixel_pieces, parts = found.pixel_pieces * stripes, found.parts * rows["out_height"][index] / heights
+        work = _work(rows, known, heights)
+        found = tiling(target.tiles, work)
+        # Of stripes, pieces are those of the whole output: one goes on where the stripe above ended.
+        whole = np.where(rows["striped"][index] > 0, rows["out_height"][index], work.out_height)
+        pixel_pieces = np.ceil(whole / found.height) * ceil(work.out_width, found.width)
+        parts = found.parts * rows["out_height"][index] / heights
         groups = np.where(rows.kinds == KIND_CODES["depthwise"], 1, rows["groups"])[index]
         vector = target.vector
         rate = np.where(rows["activation"][index] >= 2, vector.table_elements_per_cycle, vector.elements_per_cycle)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from chipfit.graph.ops import Concat
+from chipfit.nets import composed
 from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
 from chipfit.nets.onnx.call import Call
@@ -129,11 +130,9 @@ def _gather(call: Call) -> str:
     axis, index = int(call.attributes.get("axis", 0)), call.array(1)
     if index.ndim == 0:
         return to.select(call.draft, call.key, call.tensor(), axis, int(index))
-    size = call.shape()[axis]
-    wanted = [int(entry) % size for entry in index.reshape(-1)]
-    if index.ndim != 1 or wanted != list(range(wanted[0], wanted[0] + len(wanted))):
-        raise Unrepresentable("a gather that is no slice")
-    return to.cut(call.draft, call.key, call.tensor(), axis, wanted[0], wanted[-1] + 1)
+    if index.ndim != 1 or axis % len(call.shape()) == 0:
+        raise Unrepresentable("a gather of parts of several axes, or of the batch")
+    return composed.gather(call.draft, call.key, call.tensor(), axis, [int(entry) for entry in index])
 
 
 def _pad(call: Call) -> str:
@@ -144,7 +143,7 @@ def _pad(call: Call) -> str:
     before, after = [0] * rank, [0] * rank
     for position, axis in enumerate(axes):
         before[axis], after[axis] = pads[position], pads[position + len(axes)]
-    return to.pad(call.draft, call.key, call.tensor(), before, after, call.scalar(2) or 0.0)
+    return composed.pad(call.draft, call.key, call.tensor(), before, after, call.scalar(2) or 0.0)
 
 
 def _depth_to_space(call: Call) -> str:

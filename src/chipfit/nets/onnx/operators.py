@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from chipfit.graph.ops import Activation, Elementwise, Linear, MatMul, Resize, Softmax
+from chipfit.nets import composed
 from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
 from chipfit.nets.onnx.call import Array, Call, Computed, resolved_padding, shortest
@@ -158,7 +159,7 @@ def _power(call: Call) -> str:
     exponent = call.scalar(1)
     if exponent is None:
         raise Unrepresentable("no exponent")
-    return to.power(call.draft, call.key, call.tensor(), exponent)
+    return composed.power(call.draft, call.key, call.tensor(), exponent)
 
 
 def _pool(function: str) -> Callable[[Call], str]:

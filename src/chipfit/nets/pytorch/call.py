@@ -15,9 +15,13 @@ from chipfit.nets.draft import Draft, Unrepresentable
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A tensor that is known only at run time: the key that gives it."""
+    """A tensor that is known only at run time: the key that gives it.
+
+    `lifted`: the batch does not stand in front in PyTorch; the node has one more axis, of size 1, before the others.
+    """
 
     key: str
+    lifted: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Call:
     """An operator to be translated; tensors among its arguments are computed, or known already.
 
     `names` has the names of parameters and buffers, `constants` the keys of tensors that are nodes already, both by the
-    identity of the tensor.
+    identity of the tensor. `broadcasts`: all that reads the result repeats axes of size 1 by itself. `lifted`: see
+    `Computed`; axes and sizes among the arguments are those of the nodes.
     """
 
     draft: Draft
@@ -33,6 +38,8 @@ class Call:
     arguments: Mapping[str, Any]
     names: Mapping[int, str]
     constants: dict[int, str]
+    broadcasts: bool = False
+    lifted: bool = False
 
     def tensor(self, name: str) -> str:
         """Key of a tensor; a known tensor or a number becomes a constant."""
@@ -72,6 +79,12 @@ class Call:
         value = self.arguments[name]
         listed = [int(entry) for entry in (value if isinstance(value, Sequence) else [value])]
         return listed * length if len(listed) == 1 and length else listed
+
+    def axes(self, name: str = "dim") -> list[int]:
+        """A list of axes of `self`, none below 0; all axes where there is none."""
+        rank = len(self.shape("self"))
+        given = self.arguments.get(name)
+        return [axis % rank for axis in self.ints(name)] if given not in (None, []) else list(range(rank))
 
 
 def as_array(value: torch.Tensor) -> NDArray[np.float32]:

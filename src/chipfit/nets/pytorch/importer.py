@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import operator
+import re
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence, Set
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch._ops import OperatorBase
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
@@ -21,6 +24,7 @@ from chipfit.graph.ops import Opaque
 from chipfit.nets.draft import Draft, Unrepresentable
 from chipfit.nets.network import Network
 from chipfit.nets.pytorch.call import Call, Computed
+from chipfit.nets.pytorch.lifted import REDUCTIONS, can_lift, lower, rewritten
 from chipfit.nets.pytorch.operators import OPERATORS
 
 # What a user's own forward and torch.export's tracing of it raise.
@@ -36,8 +40,23 @@ TRACING_ERRORS = (
     ValueError,
 )
 
+TAKEN_APART = (
+    "einsum", "addcmul", "addcdiv", "baddbmm", "glu", "selu", "cosine_similarity",
+    "pairwise_distance", "channel_shuffle", "pixel_unshuffle", "tile", "repeat_interleave", "stack", "clip", "type_as",
+    "norm", "tensordot",
+)  # fmt: skip
+"""Operators that PyTorch itself takes apart into those that a graph has words for."""
+
+FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "full_like": 0.0, "new_zeros": 0.0, "new_ones": 1.0, "new_full": 0.0}
+"""Operators that read of a tensor only its shape, and the number that they fill it with."""
+
+BROADCASTING = frozenset(("add", "sub", "rsub", "mul", "div", "maximum", "minimum"))
+
 OpOverload = torch._ops.OpOverload  # pyright: ignore[reportPrivateUsage]
 NON_DETERMINISTIC = torch.Tag.nondeterministic_seeded
+
+LONGEST_MESSAGE = 200
+"""Characters of a message of PyTorch that are told."""
 
 Example = Sequence[int] | Sequence[Sequence[int]] | Tensor | Sequence[Tensor]
 
@@ -64,7 +83,7 @@ def import_torch(module: nn.Module, example: Example, name: str = "network") -> 
             ) from None
         try:
             # Without decompositions operators stay what they are, and what was done in place no longer is.
-            program = torch.export.export(module, inputs, strict=False).run_decompositions({})
+            program = torch.export.export(module, inputs, strict=False).run_decompositions(_taken_apart())
         except TRACING_ERRORS as error:
             raise InvalidInput(
                 f"{type(module).__name__} runs, but torch.export cannot trace it: {_line(error)}; "
@@ -77,7 +96,13 @@ def import_torch(module: nn.Module, example: Example, name: str = "network") -> 
 
 
 def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    """A message of PyTorch in one line; what follows its first paragraph is about PyTorch itself."""
+    text = str(error)
+    place = re.search(r'raised this error:\s+File "([^"]*)", line (\d+), in \S+\s+(.*)', text)
+    first = " ".join(text.partition("\n\n")[0].split())
+    short = first if len(first) <= LONGEST_MESSAGE else f"{first[:LONGEST_MESSAGE]}…"
+    where = f" ({Path(place[1]).name}, line {place[2]}: {place[3].strip()})" if place else ""
+    return f"{type(error).__name__}: {short}{where}"
 
 
 def _inputs(example: Example) -> tuple[Tensor, ...]:
@@ -124,6 +149,7 @@ class _Importer:
         self.owners: dict[torch.fx.Node, str] = {}
         self.names: dict[int, str] = {}
         self.constants: dict[int, str] = {}
+        self.kept: list[Any] = []
         inputs: list[Input] = []
         for node in program.graph.nodes:
             if node.op != "placeholder":
@@ -152,7 +178,7 @@ class _Importer:
                 outputs.append(Call(self.draft, "output", {"value": value}, self.names, self.constants).tensor("value"))
         if not outputs:
             raise InvalidInput(f"{name} gives no tensor; its forward must return one")
-        return self.draft.finish(name, outputs)
+        return self.draft.finish(name, outputs, merge=True)
 
     def _call(self, node: torch.fx.Node) -> Any:
         args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda source: _Value(self.values[source]))  # type: ignore[reportArgumentType]
@@ -160,23 +186,76 @@ class _Importer:
         if node.target is operator.getitem:
             return args[0][args[1]]
         leaves = pytree.tree_leaves((args, kwargs))
-        target = node.target
-        if not isinstance(target, OpOverload):
-            raise InvalidInput(f"{target} is nothing that torch.export promises to give; report the module")
-        if not any(isinstance(leaf, Computed) for leaf in leaves) and NON_DETERMINISTIC not in target.tags:
+        target: Any = node.target
+        seeded = isinstance(target, OpOverload) and NON_DETERMINISTIC in target.tags
+        if not any(isinstance(leaf, Computed) for leaf in leaves) and not seeded:
             return target(*args, **kwargs)
+        if not isinstance(target, OpOverload):
+            raise InvalidInput(
+                f"{getattr(target, '__name__', target)} depends on what is only known at run time{_place(node)}; "
+                "shapes and control flow must not depend on values of tensors: cut the network before it"
+            )
+        if not target._schema.returns:  # pyright: ignore[reportPrivateUsage]
+            return None
         name = _operator_name(target)
+        arguments = _bound(target, args, kwargs)
         key = self._key(node, name)
-        call = Call(self.draft, key, _bound(target, args, kwargs), self.names, self.constants)
-        build = OPERATORS.get(name) if target.namespace == "aten" else None
         try:
-            if build is None:
+            if target.namespace != "aten":
                 raise Unrepresentable(name)
-            built = build(call)
+            if name in FILLED:
+                return _filled(node.meta["val"], arguments.get("fill_value", FILLED[name]))
+            return self._built(node, key, name, arguments)
         except (Unrepresentable, KeyError):
             # A KeyError is an argument that this overload of the operator does not have.
             return self._opaque(node, key, str(target).removesuffix(".default"), leaves)
-        return Computed(built) if isinstance(built, str) else [Computed(part) for part in built]
+
+    def _built(self, node: torch.fx.Node, key: str, name: str, arguments: dict[str, Any]) -> Any:
+        """What an operator gives, with the batch in front where that can be, else lifted."""
+        build = OPERATORS.get(name)
+        if build is None:
+            raise Unrepresentable(name)
+        spared = name == "expand" and _broadcasts(node)
+        tensors = {item: value for item, value in _listed(arguments).items() if isinstance(value, (Computed, Tensor))}
+        if not any(isinstance(value, Computed) and value.lifted for value in tensors.values()):
+            call = Call(self.draft, key, arguments, self.names, self.constants, spared)
+            try:
+                return self._checked(node, build(call), spared)
+            except (Unrepresentable, KeyError):
+                if name in REDUCTIONS:
+                    raise
+        shapes = {item: self._shape(value) for item, value in tensors.items()}
+        if not can_lift(name, arguments, shapes):
+            raise Unrepresentable(name)
+        moved = rewritten(self.draft, name, arguments, shapes)
+        # Constants are known by their identity: what was made here must not make way for another.
+        self.kept.append(moved)
+        return self._checked(
+            node, build(Call(self.draft, key, moved, self.names, self.constants, lifted=True)), lifted=True
+        )
+
+    def _shape(self, value: Computed | Tensor) -> tuple[int, ...]:
+        """PyTorch's shape of a tensor."""
+        if isinstance(value, Tensor):
+            return tuple(value.shape)
+        return self.draft.shapes[value.key][1 if value.lifted else 0 :]
+
+    def _checked(self, node: torch.fx.Node, built: str | list[str], spared: bool = False, lifted: bool = False) -> Any:
+        """What was built, if it is as PyTorch has it. Raises `Unrepresentable` otherwise."""
+        shapes = [tuple(value.shape) for value in pytree.tree_leaves(node.meta["val"]) if isinstance(value, Tensor)]
+        keys = [built] if isinstance(built, str) else built
+        read = [user.args[1] for user in node.users if user.target is operator.getitem]
+        if any(isinstance(index, int) and index >= len(keys) for index in read):
+            raise Unrepresentable("places of what was found")
+        results: list[Computed] = []
+        for key, shape in zip(keys, shapes, strict=False):
+            if lifted:
+                results.append(lower(self.draft, key, shape))
+            elif spared or self.draft.shapes[key] == shape:
+                results.append(Computed(key))
+            else:
+                raise Unrepresentable(f"shape {self.draft.shapes[key]} where PyTorch has {shape}")
+        return results[0] if isinstance(built, str) else results
 
     def _opaque(self, node: torch.fx.Node, key: str, name: str, leaves: Sequence[Any]) -> Any:
         """One opaque node per output."""
@@ -188,7 +267,9 @@ class _Importer:
                     f"node {key!r}: the operator {name!r} is unknown and so is the shape of what it gives; "
                     "cut the network before it"
                 )
-            return Computed(self.draft.add(key, Opaque(name, tuple(value.shape)), reads))
+            lifted = tuple(value.shape[:1]) != (1,)
+            size = (1, *value.shape) if lifted else tuple(value.shape)
+            return Computed(self.draft.add(key, Opaque(name, size), reads), lifted)
 
         return pytree.tree_map(build, node.meta["val"])
 
@@ -226,6 +307,55 @@ class _Value:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+def _taken_apart() -> dict[OperatorBase, Callable[..., Any]]:
+    """PyTorch's own ways to say operators in simpler ones, for those that a graph has no word for."""
+    table = torch.export.default_decompositions()
+    return {target: table[target] for name in TAKEN_APART for target in _overloads(name) if target in table}
+
+
+def _overloads(name: str) -> list[OpOverload]:
+    packet = getattr(torch.ops.aten, name)
+    return [getattr(packet, overload) for overload in packet.overloads()]
+
+
+def _listed(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments, with "tensors.0" for the first of a list under "tensors"."""
+    parts = {f"tensors.{index}": part for index, part in enumerate(arguments.get("tensors") or ())}
+    return {item: value for item, value in arguments.items() if item != "tensors"} | parts
+
+
+def _broadcasts(node: torch.fx.Node) -> bool:
+    """Whether all that reads a repeated tensor works element by element and repeats it anyway."""
+
+    def repeats(user: torch.fx.Node) -> bool:
+        others = [source for source in user.all_input_nodes if source is not node and not _is(source, {"expand"})]
+        shape = _shape_of(user)
+        return _is(user, BROADCASTING) and any(_shape_of(source) == shape for source in others)
+
+    return bool(node.users) and all(repeats(user) for user in node.users)
+
+
+def _is(node: torch.fx.Node, names: Set[str]) -> bool:
+    return isinstance(node.target, OpOverload) and _operator_name(node.target) in names
+
+
+def _shape_of(node: torch.fx.Node) -> tuple[Any, ...] | None:
+    value = node.meta.get("val")
+    return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def _filled(like: Tensor, value: float) -> Tensor:
+    if any(not isinstance(size, int) for size in like.shape):
+        raise Unrepresentable("a shape that depends on values")
+    return torch.full(tuple(like.shape), value, dtype=like.dtype)
+
+
+def _place(node: torch.fx.Node) -> str:
+    """Where in the user's code an operator stands."""
+    frames = re.findall(r'File "([^"]*)", line (\d+)', node.meta.get("stack_trace") or "")
+    return f" ({Path(frames[-1][0]).name}, line {frames[-1][1]})" if frames else ""
 
 
 def _operator_name(target: OpOverload) -> str:

@@ -6,21 +6,24 @@ import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 
 from chipfit.graph.ops import Concat
+from chipfit.nets import composed
 from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
 from chipfit.nets.pytorch.call import Call
 
 
 def _pad(call: Call) -> str:
-    if call.arguments.get("mode", "constant") != "constant":
-        raise Unrepresentable(f"mode={call.arguments['mode']}")
     pairs, rank = call.ints("pad"), len(call.shape("self"))
     before, after = [0] * rank, [0] * rank
     for position in range(len(pairs) // 2):
         before[-1 - position], after[-1 - position] = pairs[2 * position : 2 * position + 2]
-    return to.pad(call.draft, call.key, call.tensor("self"), before, after, float(call.arguments["value"] or 0))
+    mode = call.arguments.get("mode", "constant")
+    if mode != "constant":
+        return composed.mirror(call.draft, call.key, call.tensor("self"), before, after, mode)
+    return composed.pad(call.draft, call.key, call.tensor("self"), before, after, float(call.arguments["value"] or 0))
 
 
 def _view(target: str) -> Callable[[Call], str]:
@@ -42,22 +45,61 @@ def _unsqueeze(call: Call) -> str:
 
 
 def _permute(call: Call) -> str:
-    return to.transpose(call.draft, call.key, call.tensor("self"), call.ints("dims"))
+    return _moved(call, call.ints("dims"))
+
+
+def _moved(call: Call, order: list[int]) -> str:
+    if call.lifted:
+        return composed.transpose_without_ones(call.draft, call.key, call.tensor("self"), order)
+    return to.transpose(call.draft, call.key, call.tensor("self"), order)
 
 
 def _transpose(call: Call) -> str:
     order = list(range(len(call.shape("self"))))
     a, b = int(call.arguments["dim0"]), int(call.arguments["dim1"])
     order[a], order[b] = order[b], order[a]
-    return to.transpose(call.draft, call.key, call.tensor("self"), order)
+    return _moved(call, order)
 
 
 def _expand(call: Call) -> str:
     shape, target = call.shape("self"), call.ints("size")
-    wanted = [size if size != -1 else given for given, size in zip((*shape,), target[-len(shape) :], strict=False)]
-    if len(target) != len(shape) or tuple(wanted) != shape:
+    if len(target) != len(shape):
         raise Unrepresentable(f"repetition to {target}")
-    return call.tensor("self")
+    wanted = [given if size == -1 else size for given, size in zip(shape, target, strict=True)]
+    if call.broadcasts or tuple(wanted) == shape:
+        return call.tensor("self")
+    return composed.spread(call.draft, call.key, call.tensor("self"), wanted)
+
+
+def _repeat(call: Call) -> str:
+    return composed.repeat(call.draft, call.key, call.tensor("self"), call.ints("repeats"))
+
+
+def _roll(call: Call) -> str:
+    source = call.tensor("self")
+    for axis, shift in zip(call.ints("dims"), call.ints("shifts"), strict=True):
+        if axis % len(call.shape("self")) == 0:
+            raise Unrepresentable("along the batch")
+        source = composed.roll(call.draft, call.key, source, axis, shift)
+    return source
+
+
+def _index_select(call: Call) -> str:
+    return _gathered(call, int(call.arguments["dim"]), call.arguments["index"])
+
+
+def _index(call: Call) -> str:
+    given = [(axis, index) for axis, index in enumerate(call.arguments["indices"]) if index is not None]
+    if len(given) != 1:
+        raise Unrepresentable("entries by several indices")
+    return _gathered(call, *given[0])
+
+
+def _gathered(call: Call, axis: int, index: object) -> str:
+    if not isinstance(index, torch.Tensor) or index.ndim != 1 or axis % len(call.shape("self")) == 0:
+        raise Unrepresentable("entries that are known at run time only, or of the batch")
+    wanted = index.nonzero().flatten() if index.dtype == torch.bool else index
+    return composed.gather(call.draft, call.key, call.tensor("self"), axis, wanted.tolist())
 
 
 def _cat(call: Call) -> str:
@@ -130,6 +172,10 @@ LAYOUT: Mapping[str, Callable[[Call], str | list[str]]] = {
     "permute": _permute,
     "transpose": _transpose,
     "expand": _expand,
+    "repeat": _repeat,
+    "roll": _roll,
+    "index_select": _index_select,
+    "index": _index,
     "cat": _cat,
     "split": _split,
     "split_with_sizes": _split,

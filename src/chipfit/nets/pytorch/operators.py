@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 
 from chipfit.graph.ops import Activation, Elementwise, MatMul, Resize, Softmax
+from chipfit.nets import composed
 from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
 from chipfit.nets.pytorch.call import Call
 from chipfit.nets.pytorch.layout import LAYOUT
+from chipfit.nets.pytorch.several import SEVERAL
 
 
 def _convolution(call: Call) -> str:
@@ -27,9 +29,23 @@ def _convolution(call: Call) -> str:
     transposed = call.arguments.get("transposed", "output_padding" in call.arguments)
     extra = call.ints("output_padding", axes) if transposed else None
     bias, groups = call.optional("bias"), int(call.arguments["groups"])
+    if axes == 3:
+        _along_depth(call, weight.shape[2:], stride, padding[:3])
+        image, back = composed.flattened(call.draft, call.key, call.tensor("input"))
+        lengths = (stride[0], 1), (padding[0], 0, padding[3], 0), (dilation[0], 1)
+        plane = weight.reshape(*weight.shape[:3], 1)
+        if transposed:
+            raise Unrepresentable("a transposed convolution over 3 axes")
+        return back(to.convolution(call.draft, call.key, image, plane, bias, *lengths, groups))
     return to.convolution(
         call.draft, call.key, call.tensor("input"), weight, bias, stride, padding, dilation, groups, extra
     )
+
+
+def _along_depth(call: Call, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> None:
+    """Raises `Unrepresentable` for windows in three axes other than those that span the first one only."""
+    if (*kernel[1:], *stride[1:], *padding[1:]) != (1, 1, 1, 1, 0, 0):
+        raise Unrepresentable("a window in height and width of a volume")
 
 
 def _linear(call: Call) -> str:
@@ -90,11 +106,16 @@ def _prelu(call: Call) -> str:
 
 def _clamp(low: str | None, high: str | None) -> Callable[[Call], str]:
     def build(call: Call) -> str:
-        bounds = [None if name is None else call.arguments[name] for name in (low, high)]
-        if any(not isinstance(bound, (int, float, type(None))) for bound in bounds):
-            raise Unrepresentable("limits that are tensors")
-        least, most = (None if bound is None else float(bound) for bound in bounds)
-        return to.clamp(call.draft, call.key, call.tensor("self"), least, most)
+        given = [("max", low), ("min", high)]
+        bounds = [None if name is None else call.arguments[name] for _, name in given]
+        source = call.tensor("self")
+        if all(isinstance(bound, (int, float, type(None))) for bound in bounds):
+            least, most = (None if bound is None else float(bound) for bound in bounds)
+            return to.clamp(call.draft, call.key, source, least, most)
+        for function, name in given:
+            if name is not None and call.arguments[name] is not None:
+                source = call.draft.add(call.key, Elementwise(function), [source, call.tensor(name)])
+        return source
 
     return build
 
@@ -105,19 +126,15 @@ def _softmax(call: Call) -> str:
 
 def _elementwise(function: str, swapped: bool = False) -> Callable[[Call], str]:
     def build(call: Call) -> str:
-        if call.arguments.get("alpha", 1) != 1 or call.arguments.get("rounding_mode") is not None:
-            raise Unrepresentable("scaled or rounded")
-        pair = [call.tensor("self"), call.tensor("other")]
+        if call.arguments.get("rounding_mode") is not None:
+            raise Unrepresentable("rounded")
+        pair, alpha = [call.tensor("self"), call.tensor("other")], call.arguments.get("alpha", 1)
+        if alpha != 1:
+            scaled = 0 if swapped else 1
+            pair[scaled] = composed.pair(call.draft, f"{call.key}.scaled", "mul", pair[scaled], float(alpha))
         return call.draft.add(call.key, Elementwise(function), pair[::-1] if swapped else pair)
 
     return build
-
-
-def _power(call: Call) -> str:
-    exponent = call.arguments.get("exponent", 2)
-    if not isinstance(exponent, (int, float)):
-        raise Unrepresentable("a power that is a tensor")
-    return to.power(call.draft, call.key, call.tensor("self"), float(exponent))
 
 
 def _pool(function: str, axes: int) -> Callable[[Call], str]:
@@ -131,23 +148,25 @@ def _pool(function: str, axes: int) -> Callable[[Call], str]:
         stride = call.ints("stride", axes) or kernel
         padding = call.ints("padding", axes) * 2
         counted = bool(given.get("count_include_pad", True))
-        ceil_mode = bool(given["ceil_mode"])
-        return to.pool(call.draft, call.key, call.tensor("self"), function, kernel, stride, padding, ceil_mode, counted)
+        ceil_mode, source = bool(given["ceil_mode"]), call.tensor("self")
+        if axes < 3:
+            return to.pool(call.draft, call.key, source, function, kernel, stride, padding, ceil_mode, counted)
+        _along_depth(call, kernel, stride, padding[:3])
+        image, back = composed.flattened(call.draft, call.key, source)
+        lengths = (kernel[0], 1), (stride[0], 1), (padding[0], 0, padding[0], 0)
+        return back(to.pool(call.draft, call.key, image, function, *lengths, ceil_mode, counted))
 
     return build
 
 
 def _adaptive_pool(function: str) -> Callable[[Call], str]:
     def build(call: Call) -> str:
-        sizes, target = call.shape("self")[2:], call.ints("output_size")
+        shape = call.shape("self")
+        sizes, target = shape[2:], call.ints("output_size")
         if set(target) == {1}:
             axes = range(2, 2 + len(sizes))
             return to.reduce(call.draft, call.key, call.tensor("self"), axes, keep=True, function=function)
-        if any(size % wanted for size, wanted in zip(sizes, target, strict=True)):
-            raise Unrepresentable("windows of different sizes")
-        kernel = [size // wanted for size, wanted in zip(sizes, target, strict=True)]
-        none = [0] * 2 * len(sizes)
-        return to.pool(call.draft, call.key, call.tensor("self"), function, kernel, kernel, none, False, True)
+        return composed.adaptive_pool(call.draft, call.key, call.tensor("self"), function, target)
 
     return build
 
@@ -204,7 +223,10 @@ def _attention(call: Call) -> str:
 
 OPERATORS: Mapping[str, Callable[[Call], str | list[str]]] = {
     **LAYOUT,
-    **dict.fromkeys(("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "convolution"), _convolution),
+    **SEVERAL,
+    **dict.fromkeys(
+        ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "convolution"), _convolution
+    ),
     "linear": _linear,
     "addmm": _addmm,
     "mm": _matmul("mat2"),
@@ -242,12 +264,12 @@ OPERATORS: Mapping[str, Callable[[Call], str | list[str]]] = {
     "div": _elementwise("div"),
     "maximum": _elementwise("max"),
     "minimum": _elementwise("min"),
-    "pow": _power,
-    "square": _power,
     "max_pool1d": _pool("max", 1),
     "max_pool2d": _pool("max", 2),
     "avg_pool1d": _pool("average", 1),
     "avg_pool2d": _pool("average", 2),
+    "avg_pool3d": _pool("average", 3),
+    "max_pool2d_with_indices": _with_indices(_pool("max", 2)),
     "adaptive_avg_pool1d": _adaptive_pool("average"),
     "adaptive_avg_pool2d": _adaptive_pool("average"),
     "adaptive_max_pool2d": _with_indices(_adaptive_pool("max")),

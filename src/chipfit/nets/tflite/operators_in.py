@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from chipfit.graph.ops import Activation, Elementwise, GlobalPool, MatMul, Pad, Pool2d, Softmax
+from chipfit.nets import composed
 from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
 from chipfit.nets.tflite.call import SAME, Array, Call, activate
@@ -215,8 +216,8 @@ def _square(call: Call) -> View:
 
 
 def _power(call: Call) -> View:
-    view = call.view()
-    return View(to.power(call.draft, call.key, view.key, call.scalar(1)), view.order)
+    view, exponent = call.view(), call.scalar(1)
+    return View(composed.power(call.draft, call.key, view.key, exponent), view.order)
 
 
 def _reciprocal_root(call: Call) -> View:

@@ -27,19 +27,21 @@ MANY_ZEROS = 0.05
 """The share of filled-up zeros above which the compiler codes the lengths of their runs."""
 
 
-def stored_of(target: Target, precision: Precision, subgraphs: Iterable[Subgraph]) -> dict[str, Value]:
+def coded_share(target: Target, precision: Precision, load: Workload, own: float) -> Value:
+    """What the weights of an operator take, as a share of their plain size, if they alone take `own` of theirs."""
+    if own == 1 or target.tiles is None or load.kind not in CODED:
+        return own
+    return _coded_bits(target.tiles, precision.weight_bits * own, load) / precision.weight_bits
+
+
+def stored_of(precision: Precision, subgraphs: Iterable[Subgraph]) -> dict[str, Value]:
     """`stored_bytes` of every subgraph by its name."""
-    return {part.name: stored_bytes(target, precision, part.workload) for part in subgraphs}
+    return {part.name: stored_bytes(precision, part.workload) for part in subgraphs}
 
 
-def stored_bytes(target: Target, precision: Precision, load: Workload) -> Value:
+def stored_bytes(precision: Precision, load: Workload) -> Value:
     """Bytes of the weights and biases of one subgraph, rounded up to whole bytes each."""
-    bits: Value = load.parameters * precision.weight_bits
-    if target.layout.stored_share < 1:
-        each = precision.weight_bits * load.stored_share
-        if target.tiles is not None and load.kind in CODED:
-            each = _coded_bits(target.tiles, each, load)
-        bits = ceil_div(load.parameters * each, 1)
+    bits = ceil_div(load.parameters * load.stored_share * precision.weight_bits, 1)
     return ceil_div(bits, 8) + ceil_div(load.biases * precision.bias_bits, 8)
 
 
