@@ -6,8 +6,9 @@ from chipfit.estimate.regress import fit_roofline, regress
 from chipfit.estimate.rows import KIND_CODES, Rows
 from chipfit.estimate.sampling import sample
 from chipfit.measure.simulator import simulate_columns, workload_columns
+from chipfit.targets import load_target
 
-APART, JOINT = described()
+APART, JOINT = described(load_target("ethos-u85-256")), described(load_target("ethos-u65-512"))
 
 
 @pytest.mark.parametrize("start", [APART, JOINT], ids=["apart", "joint"])
@@ -16,7 +17,7 @@ def test_a_roofline_finds_the_figures_of_the_chip(generator, start):
     terms[:, 0] = 100
     truth = start * generator.uniform(0.4, 2.5, start.shape)
     truth[start[:, 0] > 0, 0] = 3.0
-    found = fit_roofline(terms, (terms @ truth.T).max(axis=1), described())
+    found = fit_roofline(terms, (terms @ truth.T).max(axis=1), start)
     off = np.abs(np.log((terms @ found.T).max(axis=1) / (terms @ truth.T).max(axis=1)))
     before = np.abs(np.log((terms @ start.T).max(axis=1) / (terms @ truth.T).max(axis=1)))
     # Rows and resources are fitted by turns, which may end beside the best for two of the seven resources.
@@ -28,7 +29,7 @@ def test_a_roofline_finds_the_figures_of_the_chip(generator, start):
 def test_a_roofline_of_few_rows_stays_with_the_description(generator):
     terms = np.exp(generator.uniform(0, 10, (7, len(TERMS))))
     cycles = 2 * (terms @ APART.T).max(axis=1)
-    np.testing.assert_array_equal(fit_roofline(terms, cycles, [APART]), APART)
+    np.testing.assert_array_equal(fit_roofline(terms, cycles, APART), APART)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from tests.graph.strategies import codes_of, spaces
 
 from chipfit.graph.build import Builder
 from chipfit.graph.graph import Graph
+from chipfit.graph.memory import liveness
 from chipfit.graph.neighbours import GIVES, TAKES, with_neighbours
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.values import bind
@@ -15,7 +16,8 @@ FIELDS = ("far_input", "far_output", "striped", "stripe_height", "beside", "stre
 
 def around(graph: Graph, room: int, block: int = 1) -> tuple[Subgraph, ...]:
     parts = cut(graph)
-    return with_neighbours(graph, parts, block, STRIPED, room, [part.workload.parameters for part in parts])
+    weights = [part.workload.parameters for part in parts]
+    return with_neighbours(parts, liveness(graph, parts, block), block, STRIPED, room, weights)
 
 
 @settings(max_examples=8)

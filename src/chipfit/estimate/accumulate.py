@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 
 from chipfit.estimate.memory.buffers import Pace, paces
 from chipfit.estimate.memory.peaks import has_buffers, moments
+from chipfit.estimate.pieces.search import distinct
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
 from chipfit.graph.graph import Graph
+from chipfit.graph.memory import Step
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.tables import TableMax, TableSum
 from chipfit.graph.totals import parameters
 from chipfit.graph.values import Choice, TableTooLarge, Value, table, where
 from chipfit.graph.workload import WORKLOAD_FIELDS
-from chipfit.measure.stored import stored_bytes
-from chipfit.measure.subgraphs import subgraphs_of
+from chipfit.measure.stored import stored_of
+from chipfit.measure.subgraphs import laid_out
 from chipfit.targets.target import Precision, Target
 
 LARGEST_ENUMERATION = 1 << 20
@@ -122,12 +124,12 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
 
     Raises `TableTooLarge` where a subgraph depends on too many decisions at once.
     """
-    subgraphs = subgraphs_of(graph, target)
+    subgraphs, steps = laid_out(graph, target)
     run = target.run_of(subgraphs)
     found = [_Enumeration.of(subgraph) for subgraph in run]
     kinds = np.concatenate([np.zeros(0, np.int64), *(each.kinds for each in found)])
     values = np.concatenate([np.zeros((0, len(WORKLOAD_FIELDS))), *(each.values for each in found)])
-    rows, place = _distinct(Rows.of(kinds, values))
+    rows, place = distinct_rows(Rows.of(kinds, values))
     predicted = predict(rows)
     columns = np.stack(
         [predicted.latency_s, predicted.spread_s**2, predicted.energy_j, ~predicted.in_range], axis=1
@@ -142,12 +144,13 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
     if has_buffers(target):
         for subgraph, each, own in zip(run, found, _split(paces(target, rows)[place], found), strict=True):
             pace_of[subgraph.name] = Pace(*(each.value(column) for column in own.T))
+    stored = stored_of(precision, subgraphs)
     return CostTables(
         TableSum.of([(term[0],) for term in terms], graph.decisions),
         TableSum.of([term[1:] for term in terms], graph.decisions, 3),
-        TableSum.of([counted(target, precision, subgraph) for subgraph in subgraphs], graph.decisions, 2),
+        TableSum.of([counted(subgraph, stored[subgraph.name]) for subgraph in subgraphs], graph.decisions, 2),
         parameters(graph),
-        TableMax.of(_peaks(graph, subgraphs, target, precision, pace_of), graph.decisions),
+        TableMax.of(_peaks(steps, subgraphs, target, precision, stored, pace_of), graph.decisions),
         systematic,
     )
 
@@ -170,9 +173,8 @@ def along(
     return joined(parts)
 
 
-def counted(target: Target, precision: Precision, subgraph: Subgraph) -> tuple[Value, Value]:
-    """Weight bytes and MACs of a subgraph, zero where it is absent."""
-    stored = stored_bytes(precision, subgraph.workload)
+def counted(subgraph: Subgraph, stored: Value) -> tuple[Value, Value]:
+    """Weight bytes and MACs of a subgraph whose weights take `stored` bytes, zero where it is absent."""
     return where(subgraph.presence, stored, 0), where(subgraph.presence, subgraph.workload.macs, 0)
 
 
@@ -182,10 +184,15 @@ def _split(columns: Floats, found: Sequence[_Enumeration]) -> list[Floats]:
 
 
 def _peaks(
-    graph: Graph, subgraphs: Sequence[Subgraph], target: Target, precision: Precision, pace_of: Mapping[str, Pace]
+    steps: Sequence[Step],
+    subgraphs: Sequence[Subgraph],
+    target: Target,
+    precision: Precision,
+    stored: Mapping[str, Value],
+    pace_of: Mapping[str, Pace],
 ) -> list[list[Value]]:
-    found = moments(graph, subgraphs, target, precision, pace_of)
-    return [[held.size for held in moment.held] for moment in found]
+    found = moments(steps, subgraphs, target, precision, stored, pace_of)
+    return [[size for _, size in moment.held] for moment in found]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -266,9 +273,7 @@ def _present(presence: Value, names: tuple[str, ...], lengths: Mapping[str, int]
     return np.broadcast_to(held.reshape(axes), shape)
 
 
-def _distinct(rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
+def distinct_rows(rows: Rows) -> tuple[Rows, NDArray[np.int64]]:
     """The rows without repetition, and for each of the given ones its place among them."""
-    joint = np.concatenate([rows.kinds[:, None], rows.values], axis=1)
-    packed = np.ascontiguousarray(joint).view(np.dtype((np.void, joint.dtype.itemsize * joint.shape[1]))).ravel()
-    _, first, place = np.unique(packed, return_index=True, return_inverse=True)
+    first, place = distinct(np.column_stack([rows.kinds.astype(np.float64), rows.values]))
     return rows.take(first), place

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidGraph
-from chipfit.estimate.accumulate import Costs, CostTables, along, counted, network_spread, tabulate
+from chipfit.estimate.accumulate import Costs, CostTables, along, counted, distinct_rows, network_spread, tabulate
 from chipfit.estimate.calibration import Calibration
 from chipfit.estimate.gaps import Unsupported, gaps
 from chipfit.estimate.memory.buffers import Pace, paces
@@ -22,10 +22,11 @@ from chipfit.graph.graph import Graph
 from chipfit.graph.order import best_order
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.totals import count_parameters
-from chipfit.graph.values import Shape, TableTooLarge
+from chipfit.graph.values import Shape, TableTooLarge, Value
 from chipfit.graph.workload import Workload
 from chipfit.measure.measurement import Source
-from chipfit.measure.subgraphs import graph_of, subgraphs_of
+from chipfit.measure.stored import stored_bytes, stored_of
+from chipfit.measure.subgraphs import Laid, graph_of, laid_out, steps_of, subgraphs_of
 from chipfit.nets.network import Network
 from chipfit.search.exact import Minimum, Table, minimum
 from chipfit.targets.target import Precision, Target, Vela
@@ -162,25 +163,22 @@ class Estimator:
         """One row per subgraph of a closed graph in execution order, without what the target cannot run."""
         graph = graph_of(model)
         _need_closed(graph)
-        found = self._run(subgraphs_of(model, self.target))
-        predicted = self.predict(Rows.of_workloads([subgraph.workload for subgraph in found]))
+        running = self._running(subgraphs_of(model, self.target))
+        predicted = self.predict(running.rows).take(running.place)
         total = float(predicted.latency_s.sum())
-        return tuple(self._layer(graph, subgraph, predicted, index, total) for index, subgraph in enumerate(found))
+        return tuple(self._layer(graph, part, predicted, index, total) for index, part in enumerate(running.subgraphs))
 
     def unsupported(self, graph: Graph) -> tuple[Unsupported, ...]:
         """Nodes that the target cannot run, under some code at least. Latency and energy are without them."""
         return tuple(gaps(graph, cut(graph, self.target.fuses), self.target))
-
-    def _run(self, subgraphs: Sequence[Subgraph]) -> list[Subgraph]:
-        return self.target.run_of(subgraphs)
 
     def _tabulate(self, graph: Graph) -> CostTables:
         return tabulate(graph, self.target, self.precision, self.predict, self.systematic)
 
     def peak(self, model: Graph | Network) -> Peak:
         """The moment of a closed graph that needs most memory, in bytes, as the target lays tensors and weights."""
-        subgraphs = subgraphs_of(model, self.target)
-        return self._peak(graph_of(model), subgraphs, self._rows(subgraphs))
+        laid = laid_out(model, self.target)
+        return self._peak(laid, self._running(laid.subgraphs))
 
     def reordered(self, model: Graph | Network) -> Reordered | None:
         """The peak of a closed graph in the order of execution that needs least memory.
@@ -189,46 +187,48 @@ class Estimator:
         """
         if isinstance(self.target.tool, Vela):
             return None
-        graph, subgraphs = graph_of(model), subgraphs_of(model, self.target)
-        found = best_order(graph, subgraphs, self.target.layout.channel_block)
-        lowest = self._peak(graph, found, self._rows(found)).size
-        if lowest >= self._peak(graph, subgraphs, self._rows(subgraphs)).size:
+        graph, given = graph_of(model), laid_out(model, self.target)
+        found = best_order(graph, given.subgraphs, self.target.layout.channel_block)
+        lowest = self._peak(Laid(found, steps_of(graph, found, self.target)), self._running(found)).size
+        if lowest >= self._peak(given, self._running(given.subgraphs)).size:
             return None
         return Reordered(lowest, tuple(part.name for part in found))
 
-    def _rows(self, subgraphs: Sequence[Subgraph]) -> Rows:
-        return Rows.of_workloads([subgraph.workload for subgraph in self._run(subgraphs)])
+    def _running(self, subgraphs: Sequence[Subgraph]) -> _Running:
+        run = self.target.run_of(subgraphs)
+        rows, place = distinct_rows(Rows.of_workloads([part.workload for part in run]))
+        return _Running(run, rows, place, stored_of(self.precision, subgraphs))
 
     def _closed(self, model: Graph | Network) -> Costs:
         graph = graph_of(model)
         _need_closed(graph)
-        subgraphs = subgraphs_of(model, self.target)
-        rows = self._rows(subgraphs)
-        predicted = self.predict(rows)
-        stored = [counted(self.target, self.precision, subgraph) for subgraph in subgraphs]
-        weight_bytes, macs = np.array(stored, dtype=np.int64).reshape(-1, 2).sum(axis=0)
+        laid = laid_out(model, self.target)
+        running = self._running(laid.subgraphs)
+        predicted = self.predict(running.rows).take(running.place)
+        sums = [counted(part, running.stored[part.name]) for part in laid.subgraphs]
+        weight_bytes, macs = np.array(sums, dtype=np.int64).reshape(-1, 2).sum(axis=0)
         latency_s, variance = predicted.latency_s.sum(), (predicted.spread_s**2).sum()
         return Costs(
             np.array([latency_s]),
             network_spread(np.array([latency_s]), np.array([variance]), self.systematic),
             np.array([predicted.energy_j.sum()]),
             np.array([weight_bytes]),
-            np.array([self._peak(graph, subgraphs, rows).size]),
+            np.array([self._peak(laid, running).size]),
             np.array([macs]),
             np.array([count_parameters(graph)]),
             np.array([predicted.in_range.all()]),
         )
 
-    def _peak(self, graph: Graph, subgraphs: Sequence[Subgraph], rows: Rows) -> Peak:
+    def _peak(self, laid: Laid, running: _Running) -> Peak:
         pace_of: dict[str, Pace] = {}
         if has_buffers(self.target):
-            for part, pace in zip(self._run(subgraphs), paces(self.target, rows).tolist(), strict=True):
-                pace_of[part.name] = Pace(*pace)
-        return highest(moments(graph, subgraphs, self.target, self.precision, pace_of))
+            found = paces(self.target, running.rows)[running.place].tolist()
+            pace_of = {part.name: Pace(*pace) for part, pace in zip(running.subgraphs, found, strict=True)}
+        return highest(moments(laid.steps, laid.subgraphs, self.target, self.precision, running.stored, pace_of))
 
     def _layer(self, graph: Graph, subgraph: Subgraph, rows: Prediction, index: int, total: float) -> LayerCost:
         latency_s, load = float(rows.latency_s[index]), subgraph.workload
-        weight_bytes, macs = counted(self.target, self.precision, subgraph)
+        weight_bytes = stored_bytes(self.precision, load)
         elements: Any = load.in_elements + load.out_elements
         activation_bytes = -(-int(elements) * self.precision.activation_bits // 8)
         bound = BOUNDS[rows.bound[index]]
@@ -238,11 +238,11 @@ class Estimator:
             latency_s=latency_s,
             spread_s=float(rows.spread_s[index]),
             energy_j=float(rows.energy_j[index]),
-            macs=int(macs),  # type: ignore[arg-type]
+            macs=int(load.macs),  # type: ignore[arg-type]
             weight_bytes=int(weight_bytes),  # type: ignore[arg-type]
             activation_bytes=activation_bytes,
             out_shape=graph.shapes[subgraph.name],
-            utilisation=float(macs) / (latency_s * self.peak_macs_per_second),  # type: ignore[arg-type]
+            utilisation=float(load.macs) / (latency_s * self.peak_macs_per_second),  # type: ignore[arg-type]
             bound=bound,
             bound_by=self._bound_by(bound, load, int(weight_bytes), activation_bytes),  # type: ignore[arg-type]
             share=latency_s / total,
@@ -257,6 +257,17 @@ class Estimator:
         outside = bool(load.far_input) or bool(load.far_output)
         there = bound == "on_chip" or outside or activation_bytes > self.target.memory.activation_bytes
         return "activations" if there and activation_bytes > weight_bytes else "weights"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Running:
+    """The subgraphs of a closed network that the target runs: their different rows, and which of these each one has;
+    `stored` are the bytes of the weights of all subgraphs."""
+
+    subgraphs: Sequence[Subgraph]
+    rows: Rows
+    place: NDArray[np.int64]
+    stored: Mapping[str, Value]
 
 
 @dataclass(frozen=True, eq=False)

@@ -153,7 +153,8 @@ def physics(target: Target, precision: Precision, rows: Rows) -> Physics:
         ],
         axis=1,
     )
-    outside = [weights + np.maximum(biases_again - biases, 0), excess + fetch + plain_fetch + store + plain_store, reload]
+    activations = excess + fetch + plain_fetch + store + plain_store
+    outside = [weights + np.maximum(biases_again - biases, 0), activations, reload]
     moved = np.stack([inputs + output + weights, reread + again, *outside], axis=1)
     energy_terms = _energy_terms(target, precision, rows, np.maximum(work, lookup), moved)
     return Physics(terms, energy_terms, fill, footprint, buffer, pieces)

@@ -70,8 +70,9 @@ class Forest:
             root, origin, values = tree * _NODES, np.arange(len(rows))[:, None] * width, matrix[rows].ravel()
             place, left_child = root, 1 - root
             for _ in range(DEPTH):
-                right = values.take(features.take(place) + origin) > thresholds.take(place)
-                place = 2 * place + left_child + right
+                # Sums of arrays of two types are several times slower than a conversion before.
+                right = values.take(features.take(place).astype(np.intp) + origin) > thresholds.take(place)
+                place = 2 * place + left_child + right.astype(np.intp)
             total[rows] = leaves.take(place + tree - _NODES).sum(axis=1, dtype=np.float64)
         return total
 

@@ -8,7 +8,7 @@ then learn log(latency / roofline). A row's spread is the 68 % quantile of the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,10 @@ class Prediction:
     energy_j: Floats
     bound: NDArray[np.int64]
     in_range: NDArray[np.bool_]
+
+    def take(self, index: NDArray[np.int64]) -> Prediction:
+        """The rows at `index`."""
+        return Prediction(*(getattr(self, name)[index] for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

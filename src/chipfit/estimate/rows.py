@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ KIND_CODES = {kind: code for code, kind in enumerate(WORKLOAD_KINDS)}
 """Rows carry their kind as its place in `WORKLOAD_KINDS`."""
 
 _FIELD = {name: position for position, name in enumerate(WORKLOAD_FIELDS)}
-_NUMBERS = attrgetter(*WORKLOAD_FIELDS)
 
 RANGE_FIELDS = (
     "in_height", "in_width", "in_channels", "out_height", "out_width", "out_channels", "kernel_height", "kernel_width",
@@ -50,7 +48,7 @@ class Rows:
     @classmethod
     def of_workloads(cls, workloads: Sequence[Workload]) -> Rows:
         """Closed workloads as rows. Raises `TypeError` for one that still depends on decisions."""
-        values = np.array([_NUMBERS(workload) for workload in workloads], dtype=np.float64).reshape(
+        values = np.array([workload[1:] for workload in workloads], dtype=np.float64).reshape(
             len(workloads), len(WORKLOAD_FIELDS)
         )
         return cls.of(np.array([KIND_CODES[workload.kind] for workload in workloads], dtype=np.int64), values)

@@ -128,6 +128,8 @@ def _parts(graph: Graph, subgraphs: Sequence[Subgraph]) -> dict[str, tuple[str, 
 
     That is so for what one concatenation alone reads and an operator computes, once.
     """
+    if not any(isinstance(graph.by_key[subgraph.name].op, Concat) for subgraph in subgraphs):
+        return {}
     readers: dict[str, list[tuple[Subgraph, Value]]] = {}
     for subgraph in subgraphs:
         for source, condition in subgraph.reads:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from chipfit.graph.graph import Graph
-from chipfit.graph.memory import liveness, stored_elements
+from chipfit.graph.memory import Step, stored_elements
 from chipfit.graph.stripes import Link, stripes
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, both, either, equal, minimum, negate, never, where
@@ -25,27 +24,24 @@ ONE_PIECE = 96
 
 
 def with_neighbours(
-    graph: Graph,
     subgraphs: Sequence[Subgraph],
+    steps: Sequence[Step],
     block: int,
     striped: Collection[str],
     room: int,
     weights: Sequence[Value],
-    in_place: Collection[str] = (),
 ) -> tuple[Subgraph, ...]:
     """The subgraphs, their workloads with all that lies around them (`Workload`, from `far_input` on).
 
-    `subgraphs` come from `cut`; tensors take whole blocks of `block` channels and share memory as `in_place` says
-    (`memory.liveness`), and the chip has room for `room` elements at a time. `striped` are the workload kinds that can
-    be worked on in stripes together with their neighbours; `weights` says how many elements the weights of every
-    subgraph take.
+    `subgraphs` come from `cut`, `steps` say what is alive during each of them (`memory.liveness`); tensors take whole
+    blocks of `block` channels, and the chip has room for `room` elements at a time. `striped` are the workload kinds
+    that can be worked on in stripes together with their neighbours; `weights` says how many elements the weights of
+    every subgraph take.
     """
     place = {part.name: number for number, part in enumerate(subgraphs)}
-    alive = [
-        {live.tensor: live.elements for live in step.alive} for step in liveness(graph, subgraphs, block, in_place)
-    ]
+    alive = [dict(step.alive) for step in steps]
     own = [
-        held[part.name] + sum((held.get(source, 0) for source, _ in part.reads), start=0)
+        sum([held.get(source, 0) for source, _ in part.reads], start=held[part.name])
         for part, held in zip(subgraphs, alive, strict=True)
     ]
     links = [
@@ -70,11 +66,16 @@ def with_neighbours(
     beside: list[Value] = []
     for part, step in zip(subgraphs, alive, strict=True):
         far_input: Value = False
+        near = {part.name}
         for source, condition in part.reads:
             far_input = either(far_input, both(condition, far[place[source]] if source in place else True))
-        waiting = [name for name in step if name in place and name not in {part.name, *dict(part.reads)}]
-        beside.append(sum((where(far[place[name]], 0, step[name]) for name in waiting), start=0))
+            near.add(source)
         far_inputs.append(far_input)
+        waiting: Value = 0
+        for name, size in step.items():
+            if name in place and name not in near:
+                waiting = waiting + where(far[place[name]], 0, size)
+        beside.append(waiting)
     for number, (part, stripe) in enumerate(zip(subgraphs, worked, strict=True)):
         workload = part.workload._replace(
             far_input=far_inputs[number],

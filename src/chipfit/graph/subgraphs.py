@@ -75,7 +75,8 @@ class _Cutter:
 
     def __init__(self, graph: Graph, fuses: Mapping[str, frozenset[str]], plain: Collection[str]) -> None:
         self.graph = graph
-        self.fuses = fuses
+        # Whoever takes any activation along takes one that only limits.
+        self.fuses = {kind: {*found, "clamp"} if "activation" in found else found for kind, found in fuses.items()}
         self.plain = plain
         self.rows: dict[str, _Row] = {}
         self.hosts: dict[str, list[Edge]] = {item.key: [Edge(item.key, True)] for item in graph.inputs}
@@ -83,9 +84,11 @@ class _Cutter:
         self.readers: dict[str, list[tuple[str, Value]]] = {}
         self.sources: dict[str, list[Edge]] = {}
         for node in graph.nodes:
-            if not isinstance(node.op, _NO_WORK):
-                self.sources[node.key] = _merged([edge for name in node.inputs for edge in self.producers[name]])
-                for source, condition in self.sources[node.key]:
+            if type(node.op) not in _NO_WORK:
+                given = [self.producers[name] for name in node.inputs]
+                sources = given[0] if len(given) == 1 else _merged([edge for edges in given for edge in edges])
+                self.sources[node.key] = sources
+                for source, condition in sources:
                     taken = both(graph.presence[node.key], condition)
                     self.readers.setdefault(source, []).append((node.key, taken))
         self.outputs: dict[str, Value] = {}
@@ -95,7 +98,7 @@ class _Cutter:
 
     def cut(self) -> tuple[Subgraph, ...]:
         for order, node in enumerate(self.graph.nodes):
-            if not isinstance(node.op, _NO_WORK):
+            if type(node.op) not in _NO_WORK:
                 self._place(order, node)
         given: dict[str, Value] = {}
         for tensor, condition in self.outputs.items():
@@ -143,8 +146,8 @@ class _Cutter:
             if isinstance(node.op, Activation):
                 row.activation = activation_level(node.op)
             for edge in self.sources[node.key]:
-                for source, condition in self._given(edge):
-                    row.reads.append(Edge(source, both(left, condition)))
+                for host in self._given(edge):
+                    row.reads.append(host if left is True else Edge(host.source, both(left, host.condition)))
             self.rows[node.key] = row
             hosts.append(Edge(node.key, left))
         self.hosts[node.key] = hosts
@@ -169,7 +172,7 @@ class _Cutter:
         offers: list[tuple[_Row, Value]] = []
         for slot, tensor, host in sources:
             row = self.rows.get(host.source)
-            if row is None or not _fused(follower, self.fuses.get(row.kind, frozenset())):
+            if row is None or follower not in self.fuses.get(row.kind, ()):
                 continue
             condition = both(both(present, host.condition), self._sole_reader(tensor, node))
             if follower not in ("clamp", "activation", "composite"):
@@ -255,10 +258,6 @@ def _follower(op: Op) -> str | None:
     return "batch_norm" if isinstance(op, BatchNorm) else None
 
 
-def _fused(follower: str, fused: frozenset[str]) -> bool:
-    return follower in fused or (follower == "clamp" and "activation" in fused)
-
-
 def cut(
     graph: Graph, fuses: Mapping[str, frozenset[str]] = FOLDED, plain: Collection[str] = ()
 ) -> tuple[Subgraph, ...]:
@@ -292,7 +291,7 @@ def producers(graph: Graph) -> dict[str, list[Edge]]:
 
 def _merged(edges: list[Edge]) -> list[Edge]:
     """One edge per source, under any of its conditions; edges that never hold are left out."""
-    if len(edges) == 1 and edges[0].condition is True:
+    if not edges or (len(edges) == 1 and not never(edges[0].condition)):
         return edges
     merged: dict[str, Value] = {}
     for source, condition in edges:
@@ -300,5 +299,5 @@ def _merged(edges: list[Edge]) -> list[Edge]:
     return [Edge(source, condition) for source, condition in merged.items() if not never(condition)]
 
 
-_NO_WORK = (Select, Constant, *ALIASES)
+_NO_WORK = frozenset({Select, Constant, *ALIASES})
 """Operators that no subgraph holds: what they stand for is looked through, or is a weight."""

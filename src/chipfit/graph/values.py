@@ -154,51 +154,51 @@ def choose(decision: Decision, values: tuple[Scalar, ...]) -> Value:
 
 def equal(a: Value, b: Value) -> Value:
     """Element-wise equality, a bool or a table of bools."""
-    if isinstance(a, Choice) or isinstance(b, Choice):
+    if type(a) is Choice or type(b) is Choice:
         return np.equal(a, b)  # type: ignore[return-value]
     return a == b
 
 
 def maximum(a: Value, b: Value) -> Value:
     """The larger of two values, element-wise."""
-    if isinstance(a, Choice) or isinstance(b, Choice):
+    if type(a) is Choice or type(b) is Choice:
         return np.maximum(a, b)  # type: ignore[return-value]
     return max(a, b)
 
 
 def minimum(a: Value, b: Value) -> Value:
     """The smaller of two values, element-wise."""
-    if isinstance(a, Choice) or isinstance(b, Choice):
+    if type(a) is Choice or type(b) is Choice:
         return np.minimum(a, b)  # type: ignore[return-value]
     return min(a, b)
 
 
 def both(a: Value, b: Value) -> Value:
     """Logical and."""
-    if a is False or b is False:
-        return False
     if a is True:
         return b
-    return a if b is True else np.logical_and(a, b)  # type: ignore[return-value]
+    if b is True:
+        return a
+    return False if a is False or b is False else np.logical_and(a, b)  # type: ignore[return-value]
 
 
 def either(a: Value, b: Value) -> Value:
     """Logical or."""
-    if a is True or b is True:
-        return True
     if a is False:
         return b
-    return a if b is False else np.logical_or(a, b)  # type: ignore[return-value]
+    if b is False:
+        return a
+    return True if a is True or b is True else np.logical_or(a, b)  # type: ignore[return-value]
 
 
 def negate(a: Value) -> Value:
     """Logical not."""
-    return np.logical_not(a) if isinstance(a, Choice) else not a  # type: ignore[return-value]
+    return np.logical_not(a) if type(a) is Choice else not a  # type: ignore[return-value]
 
 
 def where(condition: Value, a: Value, b: Value) -> Value:
     """`a` where the condition holds, else `b`."""
-    if not isinstance(condition, Choice):
+    if type(condition) is not Choice:
         return a if condition else b
     names, (mask, yes, no) = _align((condition, a, b))
     return table(names, np.where(mask, yes, no))
@@ -218,7 +218,7 @@ def apply(
     numbers are given to it together.
     """
     found: list[tuple[Value, ...]] = [()] * len(rows)
-    plain = [place for place, row in enumerate(rows) if not any(isinstance(value, Choice) for value in row)]
+    plain = [place for place, row in enumerate(rows) if Choice not in map(type, row)]
     if plain:
         columns = function(*np.array([rows[place] for place in plain], dtype=np.float64).T)
         for place, result in zip(plain, zip(*(column.tolist() for column in columns), strict=True), strict=True):
@@ -238,12 +238,12 @@ def floor(value: Value) -> Value:
 
 def always(value: Value) -> bool:
     """Whether a condition holds under every code."""
-    return value is True or (value is not False and not isinstance(value, Choice) and bool(value))
+    return value is True or (value is not False and type(value) is not Choice and bool(value))
 
 
 def never(value: Value) -> bool:
     """Whether a condition holds under no code."""
-    return value is False or (value is not True and not isinstance(value, Choice) and not value)
+    return value is False or (value is not True and type(value) is not Choice and not value)
 
 
 def bounds(value: Value) -> tuple[float, float]:

@@ -7,7 +7,10 @@ of runs between the weights where there are many.
 
 from __future__ import annotations
 
-from chipfit.graph.values import Value, ceil_div, minimum, where
+from collections.abc import Iterable
+
+from chipfit.graph.subgraphs import Subgraph
+from chipfit.graph.values import Value, ceil_div, minimum, never, where
 from chipfit.graph.workload import Workload
 from chipfit.targets.target import Precision, Target, Tiles
 
@@ -31,6 +34,11 @@ def coded_share(target: Target, precision: Precision, load: Workload, own: float
     return _coded_bits(target.tiles, precision.weight_bits * own, load) / precision.weight_bits
 
 
+def stored_of(precision: Precision, subgraphs: Iterable[Subgraph]) -> dict[str, Value]:
+    """`stored_bytes` of every subgraph by its name."""
+    return {part.name: stored_bytes(precision, part.workload) for part in subgraphs}
+
+
 def stored_bytes(precision: Precision, load: Workload) -> Value:
     """Bytes of the weights and biases of one subgraph, rounded up to whole bytes each."""
     bits = ceil_div(load.parameters * load.stored_share * precision.weight_bits, 1)
@@ -42,9 +50,10 @@ def _coded_bits(tiles: Tiles, own: Value, load: Workload) -> Value:
     filled = _filled(tiles, load)
     zeros = filled - 1
     plain = own + zeros * (own - SHORT_BITS)
-    if load.kind == "depthwise":
+    many = zeros > MANY_ZEROS * filled
+    if load.kind == "depthwise" or never(many):
         return plain
-    return where(zeros > MANY_ZEROS * filled, own + _run_bits(zeros), plain)
+    return where(many, own + _run_bits(zeros), plain)
 
 
 def _filled(tiles: Tiles, load: Workload) -> Value:

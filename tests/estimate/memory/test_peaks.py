@@ -16,8 +16,8 @@ from chipfit.estimate.rows import Rows
 from chipfit.graph.build import Builder
 from chipfit.graph.graph import Graph
 from chipfit.measure.measurement import Run
-from chipfit.measure.stored import stored_bytes
-from chipfit.measure.subgraphs import subgraphs_of
+from chipfit.measure.stored import stored_bytes, stored_of
+from chipfit.measure.subgraphs import laid_out, subgraphs_of
 from chipfit.nets.zoo import ibn_classifier, resnet8
 from chipfit.spaces.edits import open_space
 from chipfit.targets import Target, load_target, variant
@@ -29,10 +29,11 @@ def ethos() -> Target:
 
 
 def peak_of(graph: Graph, target: Target) -> Peak:
-    subgraphs = subgraphs_of(graph, target)
+    subgraphs, steps = laid_out(graph, target)
     rows = paces(target, Rows.of_workloads([part.workload for part in subgraphs])).tolist()
     pace_of = {part.name: Pace(*row) for part, row in zip(subgraphs, rows, strict=True)}
-    return highest(moments(graph, subgraphs, target, target.precision(), pace_of))
+    stored = stored_of(target.precision(), subgraphs)
+    return highest(moments(steps, subgraphs, target, target.precision(), stored, pace_of))
 
 
 def guessed(rows: Rows) -> Prediction:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from chipfit.estimate.pieces.search import distinct
 from chipfit.estimate.pieces.tiles import Pieces, Tiling, Work, tiling
 from chipfit.estimate.rows import Rows
 from chipfit.estimate.sampling import sample
@@ -66,6 +67,23 @@ def test_one_by_one_is_the_same_as_together(target: Target) -> None:
         alone = tiling(target.tiles, items.take(slice(place, place + 1)))
         for name in Tiling.__slots__:
             assert getattr(alone, name)[0] == getattr(together, name)[place], name
+
+
+@EVERY
+def test_operators_that_repeat_have_the_pieces_of_the_first(target: Target) -> None:
+    items, again = work(40, np.random.default_rng(9)), np.random.default_rng(10).integers(0, 40, 700)
+    once, often = tiling(target.tiles, items), tiling(target.tiles, items.take(again))
+    for name in Tiling.__slots__:
+        assert (getattr(once, name)[again] == getattr(often, name)).all(), name
+
+
+def test_distinct_rows_are_all_rows_once_in_the_order_in_which_they_are_met() -> None:
+    rows = np.random.default_rng(11).integers(0, 3, (200, 4)).astype(float)
+    first, place = distinct(rows)
+    assert (rows[first][place] == rows).all()
+    assert len(first) == len(np.unique(rows, axis=0))
+    assert (np.diff(first) > 0).all()
+    assert all((rows[: n + 1] == rows[n]).all(axis=1).argmax() == first[place[n]] for n in range(len(rows)))
 
 
 def test_no_operators_have_no_pieces() -> None:

@@ -120,6 +120,7 @@ FORMS: dict[str, Written] = {
     "pixels to channels": Written(lambda x: F.pixel_shuffle(F.pixel_unshuffle(x, 2) * 2, 2)),
     "einsum": Written(lambda x: torch.einsum("bchw,bdhw->bcd", x, x)),
     "filled": Written(lambda x: torch.cat([torch.zeros_like(x), x, x.new_ones(x.shape)], 1)),
+    "slopes": Written(lambda x, act: act(x.mean((2, 3)))[:, :, None] * act(x.mean(3)), act=nn.PReLU(8)),
     "clamped by a tensor": Written(lambda x: x.clamp(min=torch.linspace(0, 1, 6))),
     "queries": Written(queries_keys_values, qkv=nn.Linear(8, 24)),
     "attention": Written(lambda x, layer: layer(rows(x), rows(x), rows(x))[0], layer=attention_layer()),

@@ -20,8 +20,7 @@ from chipfit.estimate.pieces.tiles import Pieces
 from chipfit.estimate.rows import Floats, Rows
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, apply, both, maximum, negate, never, where
-from chipfit.measure.stored import stored_bytes
-from chipfit.targets.target import Precision, Target
+from chipfit.targets.target import Target
 
 BUFFERED = ("conv", "depthwise", "transposed_conv")
 """Workload kinds whose weights are buffered; those of linear layers are read once."""
@@ -67,20 +66,6 @@ def paces(target: Target, rows: Rows) -> Floats:
     work = np.where(rows["activation"] >= 2, np.maximum(lookup, moved), moved)
     cycles = found.cycles + np.minimum(found.cycles / 4, FILL_CYCLES)
     return np.stack([np.where(found.known, cycles, work), found.pixel_pieces, found.channels], axis=1)
-
-
-class _Job(NamedTuple):
-    """An operator whose weights are to be buffered: bytes and output channels of its weights, how it runs, the cycles
-    that the operator before gives for fetching, and whether there is none."""
-
-    weights: Value
-    depth: Value
-    pace: Pace
-    slack: Value
-    first: bool
-
-    def values(self) -> tuple[Value, ...]:
-        return (self.weights, self.depth, *self.pace, self.slack, self.first)
 
 
 def buffers(
@@ -183,46 +168,44 @@ class Prefetch(NamedTuple):
 
 
 def prefetches(
-    target: Target, precision: Precision, subgraphs: Sequence[Subgraph], pace_of: Mapping[str, Pace]
+    target: Target, subgraphs: Sequence[Subgraph], stored: Mapping[str, Value], pace_of: Mapping[str, Pace]
 ) -> list[Prefetch]:
     """The weight buffers of a network, for every pair of subgraphs that may run one after the other.
 
-    `subgraphs` come from `cut`, in execution order; `pace_of` has those that the target runs. How long the last slice
-    of the operator before takes follows from all the cycles of the one before that, and from nothing further back, so
-    that a table over open decisions stays small.
+    `subgraphs` come from `cut`, in execution order; `stored` are the bytes of their weights, `pace_of` has those that
+    the target runs. How long the last slice of the operator before takes follows from all the cycles of the one before
+    that, and from nothing further back, so that a table over open decisions stays small.
     """
     pairs = {part.name: list(_before(subgraphs, number)) for number, part in enumerate(subgraphs)}
     weights = {
-        part.name: maximum(stored_bytes(precision, part.workload), 1)
+        part.name: maximum(stored[part.name], 1)
         for part in subgraphs
         if part.workload.kind in BUFFERED and part.name in pace_of
     }
-    depth = {part.name: part.workload.out_channels for part in subgraphs}
+    of = {part.name: part for part in subgraphs}
 
-    def job(name: str, slack: Value, first: bool) -> _Job:
-        return _Job(weights[name], depth[name], pace_of[name], slack, first)
+    def job(name: str, slack: Value, first: bool) -> tuple[Value, ...]:
+        """What `buffers` is told of an operator."""
+        return (weights[name], of[name].workload.out_channels, *pace_of[name], slack, first)
 
     ending = {name: pace.cycles for name, pace in pace_of.items()}
-    jobs: list[_Job] = []
+    jobs: list[tuple[Value, ...]] = []
     for name in weights:
         slack: Value = 0
         for earlier, condition in pairs[name]:
             if earlier is not None and earlier in pace_of:
                 slack = where(condition, pace_of[earlier].cycles, slack)
         jobs.append(job(name, slack, pairs[name][0][0] is None))
-    ending |= {name: fields[3] for name, fields in zip(weights, _buffers_of(target, jobs), strict=True)}
+    buffered = partial(buffers, target)
+    ending |= {name: last for name, (*_, last) in zip(weights, apply(buffered, jobs), strict=True)}
     links = [(earlier, name, condition) for name in weights for earlier, condition in pairs[name]]
     jobs = [job(name, ending.get(earlier or "", 0), earlier is None) for earlier, name, _ in links]
-    presence = {part.name: part.presence for part in subgraphs}
     found: list[Prefetch] = []
-    for (earlier, name, condition), fields in zip(links, _buffers_of(target, jobs), strict=True):
-        here = both(presence[name], condition)
-        found.append(Prefetch(earlier, name, Buffers(*(where(here, size, 0) for size in fields[:3]))))
+    for (earlier, name, condition), (first, second, last, _) in zip(links, apply(buffered, jobs), strict=True):
+        here = both(of[name].presence, condition)
+        sizes = Buffers(where(here, first, 0), where(here, second, 0), where(here, last, 0))
+        found.append(Prefetch(earlier, name, sizes))
     return found
-
-
-def _buffers_of(target: Target, jobs: Sequence[_Job]) -> list[tuple[Value, ...]]:
-    return apply(partial(buffers, target), [job.values() for job in jobs])
 
 
 def _before(subgraphs: Sequence[Subgraph], number: int) -> Iterator[tuple[str | None, Value]]:

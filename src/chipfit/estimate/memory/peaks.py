@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chipfit.estimate.memory.buffers import Pace, Prefetch, prefetches
-from chipfit.graph.graph import Graph
-from chipfit.graph.memory import liveness
+from chipfit.estimate.memory.buffers import Pace, prefetches
+from chipfit.graph.memory import Step
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, ceil_div, where
-from chipfit.measure.stored import stored_bytes
 from chipfit.targets.target import Precision, Target
 
 WEIGHTS = "weights"
 """What all weights are called where they lie beside the activations."""
 
 
-class Held(NamedTuple):
-    """Something in memory: a tensor by its key, or the weights of an operator; its bytes, 0 where it is not there."""
-
-    name: str
-    size: Value
+Held = tuple[str, Value]
+"""Something in memory: a tensor by its key, or the weights of an operator; its bytes, 0 where it is not there."""
 
 
 class Moment(NamedTuple):
@@ -49,52 +45,44 @@ def has_buffers(target: Target) -> bool:
 
 
 def moments(
-    graph: Graph, subgraphs: Sequence[Subgraph], target: Target, precision: Precision, pace_of: Mapping[str, Pace]
+    steps: Sequence[Step],
+    subgraphs: Sequence[Subgraph],
+    target: Target,
+    precision: Precision,
+    stored: Mapping[str, Value],
+    pace_of: Mapping[str, Pace],
 ) -> list[Moment]:
     """What is in memory during every step of a network, in execution order.
 
-    `subgraphs` come from `cut`; `pace_of` has the subgraphs that the target runs, and is not looked at unless it
-    `has_buffers`. With weight buffers a step has two moments: its start, and its end with the next one's weights.
+    `subgraphs` come from `cut`, `steps` say what is alive during each (`memory.liveness`), `stored` are the bytes of
+    their weights; `pace_of` has the subgraphs that the target runs, and is not looked at unless it `has_buffers`. With
+    weight buffers a step has two moments: its start, and its end with the next one's weights.
     """
     layout = target.layout
-    steps = liveness(graph, subgraphs, layout.channel_block, layout.in_place)
     beside: list[Held] = []
     if layout.weights_on_chip:
-        found = [where(part.presence, stored_bytes(precision, part.workload), 0) for part in subgraphs]
-        beside = [Held(WEIGHTS, size) for size in found if not isinstance(size, int) or size]
-    own: dict[str, list[Prefetch]] = {}
-    following: dict[str, list[Prefetch]] = {}
-    for each in prefetches(target, precision, subgraphs, pace_of) if has_buffers(target) else []:
-        own.setdefault(each.subgraph, []).append(each)
-        if each.before is not None:
-            following.setdefault(each.before, []).append(each)
+        found = [where(part.presence, stored[part.name], 0) for part in subgraphs]
+        beside = [(WEIGHTS, size) for size in found if not isinstance(size, int) or size]
+    bits, aligned = precision.activation_bits, layout.aligned_bytes
+    start: dict[str, list[Held]] = defaultdict(list)
+    end: dict[str, list[Held]] = defaultdict(list)
+    following: dict[str, list[Held]] = defaultdict(list)
+    for before, subgraph, sizes in prefetches(target, subgraphs, stored, pace_of) if has_buffers(target) else []:
+        first, second, last = [(f"weights of {subgraph}", _up(size, aligned)) for size in sizes]
+        start[subgraph] += first, second
+        end[subgraph].append(last)
+        if before is not None:
+            following[before].append(first)
     moments: list[Moment] = []
-    for step in steps:
-        alive = [
-            Held(live.tensor, _aligned(target, ceil_div(live.elements * precision.activation_bits, 8)))
-            for live in step.alive
-        ]
-        for weights in _weights_at(own.get(step.subgraph, ()), following.get(step.subgraph, ()), target):
-            moments.append(Moment(step.subgraph, (*alive, *weights, *beside)))
+    for name, tensors in steps:
+        alive = [(tensor, _up(ceil_div(elements * bits, 8), aligned)) for tensor, elements in tensors]
+        moments.append(Moment(name, (*alive, *start[name], *beside)))
+        if name in following:
+            moments.append(Moment(name, (*alive, *end[name], *following[name], *beside)))
     return moments
 
 
-def _weights_at(own: Sequence[Prefetch], following: Sequence[Prefetch], target: Target) -> list[list[Held]]:
-    """The weight buffers at the start of a step and at its end, of its own subgraph and of the ones that follow it; a
-    single time where nothing that follows is fetched."""
-
-    def held(fetched: Prefetch, size: Value) -> Held:
-        return Held(f"weights of {fetched.subgraph}", _aligned(target, size))
-
-    start = [held(each, each.buffers.first) for each in own] + [held(each, each.buffers.second) for each in own]
-    if not following:
-        return [start]
-    end = [held(each, each.buffers.last) for each in own] + [held(each, each.buffers.first) for each in following]
-    return [start, end]
-
-
-def _aligned(target: Target, size: Value) -> Value:
-    step = target.layout.aligned_bytes
+def _up(size: Value, step: int) -> Value:
     return size if step == 1 else ceil_div(size, step) * step
 
 
@@ -102,11 +90,11 @@ def highest(moments: Sequence[Moment]) -> Peak:
     """The peak of a closed network; the first moment that reaches it."""
     best = Peak(0, "", ())
     for moment in moments:
-        sizes: dict[str, int] = {}
-        for name, size in moment.held:
-            sizes[name] = sizes.get(name, 0) + int(size)  # type: ignore[arg-type]
-        total = sum(sizes.values())
+        total = int(sum([size for _, size in moment.held]))  # type: ignore[arg-type]
         if total > best.size:
+            sizes: dict[str, int] = {}
+            for name, size in moment.held:
+                sizes[name] = sizes.get(name, 0) + int(size)  # type: ignore[arg-type]
             largest = sorted(((name, size) for name, size in sizes.items() if size), key=lambda item: -item[1])
             best = Peak(total, moment.subgraph, tuple(largest))
     return best

@@ -7,47 +7,55 @@ the whole output; it is made smaller until the buffers hold the next row of inpu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from chipfit.estimate.pieces.search import Bools, Floats, Inputs, Ints, Work, along, ceil, up
+from chipfit.estimate.pieces.search import Bools, Floats, Inputs, Work, ceil, up
 from chipfit.targets.target import Tiles
 
 _DEPTH_WEIGHT = 0.1
 """What depth that is missing, or held in vain, counts beside pixels that are missing."""
 
 
-def in_proportion(tiles: Tiles, work: Work, granule: Ints) -> tuple[Ints, Ints, Ints]:
-    """Height, width and channels (n,) of the pieces of operators that map one channel to one."""
-    shapes = _Shapes(tiles, Inputs(tiles, work, granule))
+def in_proportion(tiles: Tiles, work: Work, granule: Floats) -> Floats:
+    """Height, width and channels (3, n) of the pieces of operators that map one channel to one."""
+    shapes = _Shapes.of(tiles, work, granule)
     step = tiles.accumulator_channels
-    deepest = min(int(shapes.full[2].max(initial=step)), tiles.proportional_channels or step, tiles.largest[2])
-    depth = np.arange(step, max(deepest, step) + 1, step)[None, :].repeat(len(work), axis=0)
-    height, width, fits = _largest(shapes, depth)
-    fits &= depth <= along(shapes.full[2], depth)
-    fits[:, 0] = True
-    distance = np.where(fits, _distance(shapes, height, width, depth), np.inf)
-    chosen = np.arange(len(work)), distance.argmin(axis=1)
+    deepest = min(int(shapes.depth.max(initial=step)), tiles.proportional_channels or step, tiles.largest[2])
+    depth = np.arange(step, max(deepest, step) + 1, step, dtype=np.float64)[:, None].repeat(len(work), axis=1)
+    inputs = shapes.inputs(depth)
+    height, width, fits = _largest(shapes, inputs, depth)
+    fits &= depth <= shapes.depth
+    fits[0] = True
+    distance = np.where(fits, _distance(shapes, inputs, (height, width, depth)), np.inf)
+    chosen = distance.argmin(axis=0), np.arange(len(work))
     return _with_room(shapes, height[chosen], width[chosen], depth[chosen])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Shapes:
-    """n outputs as whole granules, and what the buffers hold of them."""
+    """n outputs as whole granules (n,), and what the buffers hold of them.
+
+    `most_rows` and `most_columns` (n,) are those of the largest pieces; sizes of pieces have operators along the last
+    axis.
+    """
 
     tiles: Tiles
-    inputs: Inputs
+    work: Work
+    granule: Floats
+    height: Floats
+    width: Floats
+    depth: Floats
+    most_rows: Floats
+    most_columns: Floats
 
-    @cached_property
-    def full(self) -> tuple[Ints, Ints, Ints]:
-        """Height, width and channels (n,) of the outputs."""
-        work, granule = self.inputs.work, self.inputs.granule
-        return (
-            up(work.out_height, granule[:, 0]),
-            up(work.out_width, granule[:, 1]),
-            up(work.out_channels, self.tiles.accumulator_channels),
-        )
+    @classmethod
+    def of(cls, tiles: Tiles, work: Work, granule: Floats) -> _Shapes:
+        """The outputs of n operators with such granules (3, n)."""
+        height, width = up(work.out_height, granule[0]), up(work.out_width, granule[1])
+        depth = up(work.out_channels, tiles.accumulator_channels)
+        rows, columns = np.minimum(height, tiles.largest[0]), np.minimum(width, tiles.largest[1])
+        return cls(tiles, work, granule, height, width, depth, rows, columns)
 
     @property
     def input_room(self) -> int:
@@ -59,82 +67,78 @@ class _Shapes:
         """Accumulators that the buffer holds in all, of four bytes each."""
         return 2 * self.tiles.accumulator_bytes // 4
 
-    def need(self, height: Ints, width: Ints, depth: Ints) -> Ints:
-        """Bytes of the inputs of pieces; never more than the whole input."""
-        return np.minimum(self.inputs.bytes(height, width, depth), self.inputs.whole(depth))
+    def inputs(self, depth: Floats) -> Inputs:
+        """What pieces so deep need of their inputs."""
+        return Inputs.of(self.tiles, self.work, self.granule, depth)
 
-    def of_area(self, area: Ints) -> tuple[Ints, Ints]:
-        """Height and width (n, depths) of pieces with about so many pixels and the proportions of the output."""
-        high, wide = along(self.full[0], area), along(self.full[1], area)
-        rows, columns = (along(self.inputs.granule[:, axis], area) for axis in (0, 1))
+    def of_area(self, area: Floats) -> tuple[Floats, Floats]:
+        """Height and width of pieces with about so many pixels and the proportions of the output."""
+        high, wide, (rows, columns, _) = self.height, self.width, self.granule
         width = np.sqrt(area * wide / high)
         height = width * high / wide
-        flat, narrow = height < 1, width < 1
-        width, height = (
-            np.where(flat, width * height, np.where(narrow, 1, width)),
-            np.where(flat, 1, np.where(narrow, height * width, height)),
-        )
-        width = np.minimum(_down(width, columns), np.minimum(wide, self.tiles.largest[1]))
-        height = np.minimum(_down(height, rows), np.minimum(high, self.tiles.largest[0]))
+        # Where less than one row or column would be left, all pixels lie along the other.
+        pixels = width * height
+        width, height = np.where(height < 1, pixels, width), np.where(width < 1, pixels, height)
+        width = np.minimum(_down(width, columns), self.most_columns)
+        height = np.minimum(_down(height, rows), self.most_rows)
         # Pieces are as wide as each other, and higher for it.
         even = np.minimum(up(ceil(wide, ceil(wide, width)), columns), width)
-        return np.minimum(_down(height * width / even, rows), np.minimum(high, self.tiles.largest[0])), even
+        return np.minimum(_down(height * width / even, rows), self.most_rows), even
 
 
-def _largest(shapes: _Shapes, depth: Ints) -> tuple[Ints, Ints, Bools]:
-    """Height and width (n, depths) of the largest pieces that the buffers hold at each depth, and whether any is."""
-    granule = shapes.inputs.granule
-    unit = granule[:, 0] * granule[:, 1] * shapes.tiles.accumulator_channels
-    unit = along(unit, depth)
+def _largest(shapes: _Shapes, inputs: Inputs, depth: Floats) -> tuple[Floats, Floats, Bools]:
+    """Height and width (depths, n) of the largest pieces that the buffers hold at each depth, and whether any is."""
+    unit = shapes.granule[0] * shapes.granule[1] * shapes.tiles.accumulator_channels
+    whole = inputs.whole() <= shapes.input_room
 
-    def held(units: Ints) -> Bools:
-        height, width = shapes.of_area(units * unit // depth)
-        return (height * width * depth <= shapes.sums) & (shapes.need(height, width, depth) <= shapes.input_room)
+    def sizes(units: Floats) -> tuple[Floats, Floats, Bools]:
+        height, width = shapes.of_area(np.floor(units * unit / depth))
+        fits = whole | (inputs.rows(height) * inputs.columns(width) * inputs.depth <= shapes.input_room)
+        return height, width, (height * width * depth <= shapes.sums) & fits
 
-    low, high = np.ones_like(depth), np.broadcast_to(shapes.sums // unit, depth.shape).copy()
+    low, high = np.ones_like(depth), np.floor(shapes.sums / unit)
     for _ in range(int(high.max(initial=1)).bit_length()):
-        middle = (low + high + 1) // 2
-        fits = held(middle)
+        middle = np.ceil((low + high) / 2)
+        fits = sizes(middle)[2]
         low, high = np.where(fits, middle, low), np.where(fits, high, np.maximum(middle - 1, low))
-    height, width = shapes.of_area(low * unit // depth)
-    return height, width, held(low)
+    return sizes(low)
 
 
-def _distance(shapes: _Shapes, height: Ints, width: Ints, depth: Ints) -> Floats:
-    """How far pieces (n, depths) are from the whole output: in pixels, or in columns and depth with single taps."""
-    full_height, full_width, full_depth = (along(size, depth) for size in shapes.full)
-    deepest = np.minimum(full_depth, shapes.tiles.largest[2])
-    single = along(shapes.inputs.work.taps == 1, depth)
-    part = np.where(single, depth / full_depth, height / full_height) * width / full_width
-    step = shapes.inputs.depth_step(depth)
-    vain = (up(depth, step) - depth) / step
+def _distance(shapes: _Shapes, inputs: Inputs, piece: tuple[Floats, Floats, Floats]) -> Floats:
+    """How far pieces (depths, n) are from the whole output: in pixels, or in columns and depth with single taps."""
+    height, width, depth = piece
+    deepest = np.minimum(shapes.depth, shapes.tiles.largest[2])
+    part = np.where(shapes.work.taps == 1, depth / shapes.depth, height / shapes.height) * width / shapes.width
+    vain = (inputs.depth - depth) / inputs.depth_step
     away = 1 + np.abs(1 - 1 / part)
     return away * (1 + _DEPTH_WEIGHT * np.abs(1 - deepest / depth)) * (1 + _DEPTH_WEIGHT * vain)
 
 
-def _with_room(shapes: _Shapes, height: Ints, width: Ints, depth: Ints) -> tuple[Ints, Ints, Ints]:
-    """Pieces made smaller until the next row of inputs fits beside them: first what the output has more of.
+def _with_room(shapes: _Shapes, height: Floats, width: Floats, depth: Floats) -> Floats:
+    """Pieces (3, n) made smaller until the next row of inputs fits beside them: first what the output has more of.
 
     Where that is not enough, depth, height and width shrink although one piece takes all of the output along them.
     """
-    rows, columns = shapes.inputs.granule[:, 0], shapes.inputs.granule[:, 1]
+    rows, columns, _ = shapes.granule
     least, force = shapes.tiles.accumulator_channels, np.zeros_like(depth)
     while True:
-        partial = (height < shapes.full[0]) | (width < shapes.full[1]) | (depth < shapes.full[2])
-        used = shapes.need(height, width, depth) + shapes.need(rows, width, depth)
-        tight = partial & (used > shapes.input_room) & (force <= 3)
+        inputs = shapes.inputs(depth)
+        row, whole = inputs.columns(width) * inputs.depth, inputs.whole()
+        used = np.minimum(inputs.rows(height) * row, whole) + np.minimum(inputs.rows(rows) * row, whole)
+        lower, thinner, narrower = height < shapes.height, depth < shapes.depth, width < shapes.width
+        tight = (lower | narrower | thinner) & (used > shapes.input_room) & (force <= 3)
         if not tight.any():
-            return height, width, depth
-        lower = tight & ((height < shapes.full[0]) | (force >= 2)) & (height > rows)
+            return np.stack([height, width, depth])
+        lower = tight & (lower | (force >= 2)) & (height > rows)
         thinner = tight & ~lower & ((depth > width) | (force >= 1)) & (depth > least)
-        narrower = tight & ~lower & ~thinner & ((width < shapes.full[1]) | (force >= 3)) & (width > columns)
-        step = shapes.inputs.depth_step(depth)
-        less = np.where(depth > step, np.maximum(depth - step, least), up(depth // 2, least))
+        narrower = tight & ~lower & ~thinner & (narrower | (force >= 3)) & (width > columns)
+        step = inputs.depth_step
+        less = np.where(depth > step, np.maximum(depth - step, least), up(np.floor(depth / 2), least))
         force = np.where(tight & ~lower & ~thinner & ~narrower, force + 1, force)
         height, width = np.where(lower, height - rows, height), np.where(narrower, width - columns, width)
         depth = np.where(thinner, less, depth)
 
 
-def _down(values: Floats, step: Ints) -> Ints:
+def _down(values: Floats, step: Floats) -> Floats:
     """Values rounded down to multiples of `step`, but not below one."""
-    return np.maximum(values.astype(np.int64) // step, 1) * step
+    return np.maximum(np.floor(np.floor(values) / step), 1) * step

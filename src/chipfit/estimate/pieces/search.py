@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from chipfit.targets.target import Tiles
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -28,33 +27,34 @@ _SMALL = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    """n operators as far as pieces depend on them, every field (n,).
+    """n operators as far as pieces depend on them, every field (n,), sizes as whole numbers.
 
+    Sizes are floats, which hold them exactly: arithmetic on them is several times faster than on integers.
     `depthwise` are those whose output channels depend on one input channel each; among them, `pool` have no weights.
     """
 
-    in_height: Ints
-    in_width: Ints
-    in_channels: Ints
-    out_height: Ints
-    out_width: Ints
-    out_channels: Ints
-    kernel_height: Ints
-    kernel_width: Ints
-    dilation: Ints
-    stride: Ints
+    in_height: Floats
+    in_width: Floats
+    in_channels: Floats
+    out_height: Floats
+    out_width: Floats
+    out_channels: Floats
+    kernel_height: Floats
+    kernel_width: Floats
+    dilation: Floats
+    stride: Floats
     depthwise: Bools
     pool: Bools
 
-    def take(self, part: slice | Bools) -> Work:
-        """The operators in a slice or where a mask is set."""
+    def take(self, part: slice | Bools | NDArray[np.int64]) -> Work:
+        """The operators in a slice, where a mask is set or at places."""
         return Work(*(getattr(self, name)[part] for name in self.__slots__))
 
     def __len__(self) -> int:
         return len(self.stride)
 
     @property
-    def taps(self) -> Ints:
+    def taps(self) -> Floats:
         """Weights (n,) of a kernel per input channel."""
         return self.kernel_height * self.kernel_width
 
@@ -62,6 +62,21 @@ class Work:
     def flat(self) -> Bools:
         """Where the output is a single row and so is the kernel."""
         return (self.out_height == 1) & (self.kernel_height == 1)
+
+    def distinct(self) -> tuple[Work, NDArray[np.int64]]:
+        """The operators without repetition, and for each of the given ones its place among them."""
+        first, place = distinct(np.array([getattr(self, name) for name in self.__slots__], dtype=np.float64).T)
+        return self.take(first), place
+
+
+def distinct(rows: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each of the different rows (n, any) stands first, and for every row (n,) its place among those."""
+    rows = np.ascontiguousarray(rows)
+    packed = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel().tolist()
+    known: dict[bytes, int] = {}
+    where = np.array([known.setdefault(row, number) for number, row in enumerate(packed)], dtype=np.int64)
+    first = np.array(list(known.values()), dtype=np.int64)
+    return first, np.searchsorted(first, where)
 
 
 def packs_taps(tiles: Tiles, work: Work) -> Bools:
@@ -76,140 +91,127 @@ def packs_taps(tiles: Tiles, work: Work) -> Bools:
     return ~work.depthwise & ((channels <= 8) | by_taps)
 
 
-def granules(tiles: Tiles, work: Work) -> Ints:
-    """For each operator the smallest piece (n, 3) that leaves least of the array empty."""
-    found = np.empty((len(work), 3), np.int64)
+def granules(tiles: Tiles, work: Work) -> Floats:
+    """Height, width and channels (3, n) of the smallest piece that leaves least of the array empty."""
+    found = np.empty((3, len(work)))
     for options, chosen in ((tiles.granules, ~work.depthwise), (tiles.depthwise_granules, work.depthwise)):
         padded = [up(work.out_height, h) * up(work.out_width, w) * up(work.out_channels, c) for h, w, c in options]
-        best = np.array(options)[np.argmin(np.stack(padded, axis=1), axis=1)]
-        found[chosen] = best[chosen]
+        best = np.array(options, dtype=np.float64).T[:, np.argmin(padded, axis=0)]
+        found[:, chosen] = best[:, chosen]
     return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inputs:
-    """What pieces of n operators need of their inputs; sizes of pieces may have further axes behind the first."""
+    """What pieces of operators need of their inputs, `channels` deep.
 
-    tiles: Tiles
+    Operators stand along the last axis of every field and of sizes of pieces, which may have further axes before it.
+    The input is held in units of so many rows, columns and channels; neighbouring windows share the overlaps.
+    """
+
     work: Work
-    granule: Ints
+    row_step: Floats
+    column_step: Floats
+    depth_step: Floats
+    depth: Floats
+    row_overlap: Floats
+    column_overlap: Floats
 
-    def pixels(self, height: Ints, width: Ints, channels: Ints) -> tuple[Ints, Ints]:
-        """Rows and columns of the input, `channels` deep, that pieces of a height and width need."""
-        row_step, column_step, _ = self._steps(channels)
-        work, like = self.work, np.broadcast_arrays(height, width)[0]
-        reach = [
-            np.minimum(work.dilation * (size - 1) + 1, _SUBKERNEL) for size in (work.kernel_height, work.kernel_width)
+    @classmethod
+    def of(cls, tiles: Tiles, work: Work, granule: Floats, channels: Floats) -> Inputs:
+        """The unit depends on the depth, and is one of as many pixels as the granule has its shape."""
+        rows, columns, step = granule[0], granule[1], np.full_like(channels, tiles.input_channels)
+        if tiles.input_steps:
+            units = np.array(tiles.input_steps, dtype=np.float64).T
+            high, wide, step = units[:, np.minimum(units[2].searchsorted(channels), units.shape[1] - 1)]
+            alike = high * wide == rows * columns
+            rows, columns = np.where(alike, rows, high), np.where(alike, columns, wide)
+        overlaps = [
+            np.minimum(work.dilation * (size - 1) + 1, _SUBKERNEL) - work.stride
+            for size in (work.kernel_height, work.kernel_width)
         ]
-        stride = along(work.stride, like)
-        rows = up((height - 1) * stride + along(reach[0], like), row_step)
-        return rows, up((width - 1) * stride + along(reach[1], like), column_step)
+        return cls(work, rows, columns, step, up(channels, step), *overlaps)
 
-    def bytes(self, height: Ints, width: Ints, channels: Ints) -> Ints:
-        """Bytes of the buffer that they take."""
-        rows, columns = self.pixels(height, width, channels)
-        return rows * columns * up(channels, self.depth_step(channels))
+    def rows(self, height: Floats) -> Floats:
+        """Rows of the input that pieces of a height need."""
+        return up(height * self.work.stride + self.row_overlap, self.row_step)
 
-    def whole(self, channels: Ints) -> Ints:
-        """Bytes (n, …) of the whole input, held as it is for pieces so deep."""
-        rows, columns, step = self._steps(channels)
-        sizes = (self.work.in_height, self.work.in_width, self.work.in_channels)
-        height, width, depth = (along(size, channels) for size in sizes)
-        return up(height, rows) * up(width, columns) * up(depth, step)
+    def columns(self, width: Floats) -> Floats:
+        """Columns of the input that pieces of a width need."""
+        return up(width * self.work.stride + self.column_overlap, self.column_step)
 
-    def depth_step(self, channels: Ints) -> Ints:
-        """Channels (n, …) for multiples of which inputs so deep are held."""
-        return self._steps(channels)[2]
-
-    def _steps(self, channels: Ints) -> tuple[Ints, Ints, Ints]:
-        """The unit in which inputs so deep are held: one of as many pixels as the granule has its shape."""
-        high, wide = (along(self.granule[:, axis], channels) for axis in (0, 1))
-        if not self.tiles.input_steps:
-            return high, wide, np.full_like(channels, self.tiles.input_channels)
-        steps = np.array(self.tiles.input_steps)
-        rows, columns, depth = steps[np.minimum(np.searchsorted(steps[:, 2], channels), len(steps) - 1)].T
-        rows, columns, depth = rows.T, columns.T, depth.T
-        alike = rows * columns == high * wide
-        return np.where(alike, high, rows), np.where(alike, wide, columns), depth
+    def whole(self) -> Floats:
+        """Bytes of the whole input, held as it is for pieces so deep."""
+        rows, columns = up(self.work.in_height, self.row_step), up(self.work.in_width, self.column_step)
+        return rows * columns * up(self.work.in_channels, self.depth_step)
 
 
-def least_read(tiles: Tiles, work: Work, granule: Ints, held: Ints) -> tuple[Ints, Ints, Ints]:
-    """Height, width and channels (n,) of the piece for which least is read, `held` (n,) input channels at a time.
+def least_read(tiles: Tiles, work: Work, granule: Floats, held: Floats) -> Floats:
+    """Height, width and channels (3, n) of the piece for which least is read, `held` (n,) input channels at a time.
 
     Inputs are read again for each piece of channels, weights for each piece of pixels. For each height and depth only
     widths around the widest are looked at: a wider piece reads no more, but for what rounding adds, and where kernels
     do not overlap the narrowest one with as many pieces is taken.
     """
-    depth, height = _candidates(tiles, work, granule)
-    inputs, like = Inputs(tiles, work, granule), depth
-    channels = np.where(along(work.depthwise, like), depth, along(held, like))
-    step = along(granule[:, 1], like)
-    widest = _widest(inputs, height, depth, channels)
-    across = along(work.out_width, like)
-    even = up(ceil(across, ceil(across, np.maximum(widest, 1))), step)
-    widths = np.stack([np.minimum(even, widest), widest - step, widest], axis=2)
-    widths = np.sort(np.maximum(widths, step[:, :, None]), axis=2)
-    cost, covered = _cost(inputs, height[:, :, None], widths, depth[:, :, None], channels[:, :, None])
-    cost[np.broadcast_to((widest == 0)[:, :, None], cost.shape)] = np.inf
-    small = (height <= _SMALL)[:, :, None] & (widths <= _SMALL)
-    flat = (len(work), depth.shape[1] * widths.shape[2])
-    chosen = _first_of_least(cost.reshape(flat), np.where(small, covered, -1).reshape(flat))
-    n, place = np.arange(len(work)), chosen // widths.shape[2]
-    found = height[n, place], widths.reshape(flat)[n, chosen], depth[n, place]
-    nothing = widest.max(axis=1) == 0
-    smallest = np.maximum(granule, [1, 1, tiles.accumulator_channels])
-    return tuple(np.where(nothing, smallest[:, axis], found[axis]) for axis in range(3))  # type: ignore[return-value]
+    owner, height, depth = _candidates(tiles, work, granule)
+    each, grain = work.take(owner), granule[:, owner]
+    inputs = Inputs.of(tiles, each, grain, np.where(each.depthwise, depth, held[owner]))
+    widest = _widest(tiles, inputs, grain[1], height, depth)
+    even = up(ceil(each.out_width, ceil(each.out_width, np.maximum(widest, 1))), grain[1])
+    even, less = np.minimum(even, widest), widest - grain[1]
+    widths = np.maximum([np.minimum(even, less), np.maximum(even, less), widest], grain[1])
+    cost, covered = _cost(inputs, height, widths, depth)
+    cost[:, widest == 0] = np.inf
+    covered[:, height > _SMALL] = -1
+    covered[widths > _SMALL] = -1
+    pair, which = np.divmod(_first_of_least(cost.T, covered.T, owner), len(widths))
+    found = np.stack([height[pair], widths[which, pair], depth[pair]])
+    smallest = np.maximum(granule, [[1], [1], [tiles.accumulator_channels]])
+    return np.where(np.maximum.reduceat(widest, _starts(owner)) > 0, found, smallest)
 
 
-def _candidates(tiles: Tiles, work: Work, granule: Ints) -> tuple[Ints, Ints]:
-    """Depths and heights (n, pairs) in the order of the search, as far as accumulators may hold them."""
+def _candidates(tiles: Tiles, work: Work, granule: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Operators, heights and depths (pairs,) in the order of the search, as far as accumulators may hold them."""
     tallest, deepest = tiles.largest[0], tiles.largest[2]
-    step = np.maximum(tiles.channel_step, granule[:, 2])
+    step = np.maximum(tiles.channel_step, granule[2])
     # Accumulators with a buffer of their own are never kept for fewer channels.
     fewest = tiles.accumulator_channels if tiles.shared_bytes is None else 1
     out = np.minimum(np.maximum(work.out_channels, fewest), deepest)
     rest = out % step
     # Depths grow by a granule and are rounded up to a step: a remainder between the two is not met.
-    missed = (out > step) & (rest > granule[:, 2]) & (up(rest, granule[:, 2]) < step)
-    limits = (
-        np.where(missed, out - rest, up(out, granule[:, 2])),
-        up(np.minimum(work.out_height, tallest), granule[:, 0]),
-    )
-    counts = [
-        np.arange(1, int(ceil(limit, unit).max(initial=1)) + 1)
-        for limit, unit in zip(limits, (step, granule[:, 0]), strict=True)
-    ]
-    depth, height = (each.ravel() for each in np.meshgrid(*counts, indexing="ij"))
+    missed = (out > step) & (rest > granule[2]) & (up(rest, granule[2]) < step)
+    most = np.where(missed, out - rest, up(out, granule[2]))
+    heights, depths = ceil(np.minimum(work.out_height, tallest), granule[0]), ceil(most, step)
+    counts = (heights * depths).astype(np.int64)
+    owner = np.repeat(np.arange(len(work)), counts)
+    number = np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]
+    before = np.floor(number / heights[owner])
+    height, step = (number - before * heights[owner] + 1) * granule[0, owner], step[owner]
     if tiles.shared_bytes is None:
         room = tiles.accumulator_bytes // _ACCUMULATOR_BYTES
     else:
         room = tiles.shared_bytes // (2 * _ACCUMULATOR_BYTES)
-    least = (granule[:, 0] * granule[:, 1]).min(initial=room)
-    held = height * ((depth - 1) * step.min(initial=deepest) + tiles.accumulator_channels) * least <= room
-    held |= (height == 1) & (depth == 1)
-    depth, height = depth[held], height[held]
-    return (
-        np.minimum(depth * step[:, None], limits[0][:, None]),
-        np.minimum(height * granule[:, :1], limits[1][:, None]),
-    )
+    kept = height * granule[1, owner] * (before * step + tiles.accumulator_channels) <= room
+    kept |= number == 0
+    return owner[kept], height[kept], np.minimum((before + 1) * step, most[owner])[kept]
 
 
-def _widest(inputs: Inputs, height: Ints, depth: Ints, channels: Ints) -> Ints:
-    """For every depth and height the widest piece that the buffers hold, 0 where none does."""
-    tiles, work, step = inputs.tiles, inputs.work, along(inputs.granule[:, 1], height)
-    low = np.zeros_like(height)
-    high = np.broadcast_to(ceil(np.minimum(along(work.out_width, height), tiles.largest[1]), step), height.shape).copy()
+def _widest(tiles: Tiles, inputs: Inputs, step: Floats, height: Floats, depth: Floats) -> Floats:
+    """For every height and depth the widest piece that the buffers hold, 0 where none does."""
+    most = up(np.minimum(inputs.work.out_width, tiles.largest[1]), step)
+    column = inputs.rows(height) * inputs.depth
     # A single row takes no second one along, where they are kept with the inputs.
-    alone = along(work.flat, height) if tiles.shared_bytes is not None else np.zeros_like(height, np.bool_)
+    alone = inputs.work.flat if tiles.shared_bytes is not None else False
     sums = np.where(alone, 1, height) * up(depth, tiles.accumulator_channels) * _ACCUMULATOR_BYTES
-    for _ in range(int(high.max(initial=1)).bit_length()):
-        middle = (low + high + 1) // 2
-        fits = _fits(tiles, inputs.bytes(height, middle * step, channels), sums * middle * step)
-        low, high = np.where(fits, middle, low), np.where(fits, high, np.maximum(middle - 1, low))
-    return low * step
+    width = np.zeros_like(height)
+    for bit in reversed(range(int((most / step).max(initial=1)).bit_length())):
+        wider = width + step * (1 << bit)
+        fits = (wider <= most) & _fits(tiles, column * inputs.columns(wider), sums * wider)
+        width = np.where(fits, wider, width)
+    return width
 
 
-def _fits(tiles: Tiles, inputs: Ints, sums: Ints) -> Bools:
+def _fits(tiles: Tiles, inputs: Floats, sums: Floats) -> Bools:
     """Whether the buffers hold pieces of so many bytes."""
     if tiles.shared_bytes is None:
         return (inputs <= tiles.input_bytes) & (sums <= tiles.accumulator_bytes)
@@ -217,46 +219,44 @@ def _fits(tiles: Tiles, inputs: Ints, sums: Ints) -> Bools:
     return banks + up(2 * up(sums, _BANK_BYTES), tiles.accumulator_bytes) <= tiles.shared_bytes
 
 
-def _cost(inputs: Inputs, height: Ints, width: Ints, depth: Ints, channels: Ints) -> tuple[Floats, Ints]:
-    """What is read in elements (n, pairs, widths), halved where two pieces take the whole input, and what one covers.
+def _cost(inputs: Inputs, height: Floats, width: Floats, depth: Floats) -> tuple[Floats, Floats]:
+    """What is read in elements (widths, pairs), halved where two pieces take the whole input, and what one covers.
 
     In single precision, in which compilers compare.
     """
-    work, like = inputs.work, width
-    out_height, out_width, out, deep = (
-        along(size, like) for size in (work.out_height, work.out_width, work.out_channels, work.in_channels)
-    )
-    depthwise = along(work.depthwise, like)
-    rows, columns = inputs.pixels(height, width, channels)
-    pieces = ceil(out_height, height) * ceil(out_width, width)
-    weights = along(np.where(work.pool, 0, work.taps), like) * deep * pieces * np.where(depthwise, 1, out)
+    work = inputs.work
+    rows, columns, deep = inputs.rows(height), inputs.columns(width), work.in_channels
+    pieces = ceil(work.out_height, height) * ceil(work.out_width, width)
+    weights = np.where(work.pool, 0, work.taps) * deep * np.where(work.depthwise, 1, work.out_channels) * pieces
     kernels = ceil(work.kernel_height, _SUBKERNEL) * ceil(work.kernel_width, _SUBKERNEL)
-    images = rows * columns * deep * along(kernels, like) * (out_height / height) * (out_width / width)
-    cost = weights + images * np.where(depthwise, 1, ceil(out, depth))
-    high, wide = along(work.in_height, like), along(work.in_width, like)
-    whole = high * wide * deep < 2 * inputs.bytes(height, width, channels)
-    covered = np.minimum(high, rows) * np.minimum(wide, columns)
+    images = rows * deep * kernels * columns * (work.out_height / height) * (work.out_width / width)
+    cost = weights + images * np.where(work.depthwise, 1, ceil(work.out_channels, depth))
+    whole = work.in_height * work.in_width * deep < 2 * rows * inputs.depth * columns
+    covered = np.minimum(work.in_height, rows) * np.minimum(work.in_width, columns)
     return np.where(whole, cost / 2, cost).astype(np.float32).astype(np.float64), covered
 
 
-def _first_of_least(cost: Floats, covered: Ints) -> Ints:
-    """The place (n,) of the first least cost; of equals, the last one that covers most, where that counts (not -1)."""
-    least = cost == cost.min(axis=1, keepdims=True)
-    first = least.argmax(axis=1)
-    place = np.arange(cost.shape[1])
-    counts = least & (covered >= 0) & (place > first[:, None])
-    score = np.where(counts, covered * cost.shape[1] + place, -1)
-    return np.where(counts.any(axis=1), score.argmax(axis=1), first)
+def _first_of_least(cost: Floats, covered: Floats, owner: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place (n,) of the first least cost of each operator; of equals, the last one that covers most, where that
+    counts (not -1). Places count through `cost` and `covered` (pairs, widths); `owner` (pairs,) are the operators."""
+    starts = _starts(owner)
+    least = np.minimum.reduceat(cost.min(axis=1), starts)
+    place = np.flatnonzero(cost == least[owner][:, None])
+    by = owner[place // cost.shape[1]]
+    score = covered.ravel()[place]
+    score[_starts(by)] = -0.5
+    order = np.lexsort((score, by))
+    return place[order[np.append(_starts(by)[1:], len(by)) - 1]]
 
 
-def along(values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
-    """Values (n,) with as many axes as `like`, the further ones of length 1."""
-    return values.reshape(-1, *(1,) * (like.ndim - 1))
+def _starts(owner: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each operator's part begins."""
+    return np.flatnonzero(np.diff(owner, prepend=-1))
 
 
 def ceil(a: Any, b: Any) -> Any:
-    """a / b, rounded up."""
-    return -(-a // b)
+    """a / b, rounded up, for whole numbers."""
+    return np.ceil(a / b)
 
 
 def up(a: Any, b: Any) -> Any:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.estimate.pieces.proportions import in_proportion
-from chipfit.estimate.pieces.search import Bools, Inputs, Ints, Work, ceil, granules, least_read, packs_taps, up
+from chipfit.estimate.pieces.search import Bools, Inputs, Work, ceil, granules, least_read, packs_taps, up
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
+from chipfit.graph.workload import WORKLOAD_KINDS
 from chipfit.targets.target import Target, Tiles
 
 _CHUNK = 512
@@ -29,25 +30,24 @@ class Tiling:
     is, with the last ones as small as they are; `held` input channels that a piece takes at a time.
     """
 
-    height: Ints
-    width: Ints
-    channels: Ints
-    in_height: Ints
-    in_width: Ints
-    pixel_pieces: Ints
-    channel_pieces: Ints
+    height: Floats
+    width: Floats
+    channels: Floats
+    in_height: Floats
+    in_width: Floats
+    pixel_pieces: Floats
+    channel_pieces: Floats
     piece_cycles: Floats
-    out_elements: Ints
+    out_elements: Floats
     parts: Floats
-    held: Ints
+    held: Floats
 
 
 def tiling(tiles: Tiles, work: Work) -> Tiling:
-    """The pieces of n operators, without a loop over them."""
+    """The pieces of n operators, without a loop over them. Equal ones are looked at once: blocks repeat in networks."""
+    work, place = work.distinct()
     parts = [_tiling(tiles, work.take(slice(start, start + _CHUNK))) for start in range(0, max(len(work), 1), _CHUNK)]
-    if len(parts) == 1:
-        return parts[0]
-    return Tiling(*(np.concatenate([getattr(part, name) for part in parts]) for name in Tiling.__slots__))
+    return Tiling(*(np.concatenate([getattr(part, name) for part in parts])[place] for name in Tiling.__slots__))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +76,7 @@ class Pieces:
     def of(cls, target: Target, rows: Rows) -> Pieces:
         """The pieces of rows on a target that has `tiles`; latency and memory both ask for those of the same rows."""
         assert target.tiles is not None
-        known = np.isin(rows.kinds, _IN_PIECES)
+        known = _IN_PIECES[rows.kinds]
         index = np.flatnonzero(known)
         heights = stripe_height(rows.take(index))
         work = _work(rows, known, heights)
@@ -93,7 +93,7 @@ class Pieces:
         block = target.layout.channel_block
         held = found.in_height * found.in_width * pixel_pieces * groups
         channels = up(rows["in_channels"][index] / groups, block)
-        shallow = np.isin(rows.kinds[index], _ONE_TO_ONE)
+        shallow = _ONE_TO_ONE[rows.kinds[index]]
         read = held * channels * np.where(shallow, 1, found.channel_pieces)
         plain = read / channels * rows["in_channels"][index] / groups
         features = np.stack(
@@ -120,8 +120,8 @@ def stripe_height(rows: Rows) -> Floats:
 
 
 _FEATURES = ("height", "width", "channels", "in_height", "in_width", "channel_pieces", "piece_cycles")
-_ONE_TO_ONE = [KIND_CODES[kind] for kind in ("depthwise", "pool")]
-_IN_PIECES = [KIND_CODES[kind] for kind in ("conv", "depthwise", "linear", "pool", "transposed_conv")]
+_ONE_TO_ONE = np.array([kind in ("depthwise", "pool") for kind in WORKLOAD_KINDS])
+_IN_PIECES = np.array([kind in ("conv", "depthwise", "linear", "pool", "transposed_conv") for kind in WORKLOAD_KINDS])
 
 
 def _spread(known: NDArray[np.bool_], values: NDArray[Any]) -> Floats:
@@ -134,7 +134,7 @@ def _spread(known: NDArray[np.bool_], values: NDArray[Any]) -> Floats:
 def _work(rows: Rows, known: NDArray[np.bool_], heights: Floats) -> Work:
     """Rows as far as pieces depend on them; of a grouped convolution one group, of a sequence one row of pixels."""
     part = rows.take(known)
-    one_to_one = np.isin(part.kinds, _ONE_TO_ONE)
+    one_to_one = _ONE_TO_ONE[part.kinds]
     groups = np.where(one_to_one, 1, part["groups"])
     sequence = part.kinds == KIND_CODES["linear"]
     turned = part.kinds == KIND_CODES["transposed_conv"]
@@ -143,8 +143,8 @@ def _work(rows: Rows, known: NDArray[np.bool_], heights: Floats) -> Work:
     needed = np.minimum((heights - 1) * part["stride_height"] + reach, part["in_height"])
     in_height = np.where(heights < part["out_height"], needed, part["in_height"])
 
-    def whole(values: Floats) -> Ints:
-        return np.maximum(values, 1).astype(np.int64)
+    def whole(values: Floats) -> Floats:
+        return np.floor(np.maximum(values, 1))
 
     return Work(
         whole(np.where(sequence, 1, np.where(turned, part["out_height"], in_height))),
@@ -164,66 +164,57 @@ def _work(rows: Rows, known: NDArray[np.bool_], heights: Floats) -> Work:
 
 def _tiling(tiles: Tiles, work: Work) -> Tiling:
     packed, granule = packs_taps(tiles, work), granules(tiles, work)
-    height, width, channels = _pieces(tiles, work, granule, packed)
+    piece = height, width, channels = _pieces(tiles, work, granule, packed)
     held = np.where(work.depthwise, channels, _held(tiles, work, packed))
-    in_height, in_width = Inputs(tiles, work, granule).pixels(height, width, held)
-    sizes = (work.out_height, work.out_width, work.out_channels)
-    parts = np.ones(len(work))
-    for size, piece in zip(sizes, (height, width, channels), strict=True):
-        parts = parts * np.maximum(size / piece, 1)
+    inputs = Inputs.of(tiles, work, granule, held)
+    sizes = np.stack([work.out_height, work.out_width, work.out_channels])
     return Tiling(
         height,
         width,
         channels,
-        in_height,
-        in_width,
+        inputs.rows(height),
+        inputs.columns(width),
         ceil(work.out_height, height) * ceil(work.out_width, width),
         ceil(work.out_channels, channels),
-        _cycles(tiles, work, granule, packed, (height, width, channels)),
+        _cycles(tiles, work, granule, packed, piece),
         height * width * channels,
-        parts,
+        np.maximum(sizes / piece, 1).prod(axis=0),
         held,
     )
 
 
-def _pieces(tiles: Tiles, work: Work, granule: Ints, packed: Bools) -> tuple[Ints, Ints, Ints]:
-    """Height, width and channels (n,) of the pieces that the compiler takes."""
-    found = np.empty((3, len(work)), np.int64)
-    proportional = work.depthwise & (tiles.proportional_channels is not None)
-    # Of one smallest piece at a time, there are fewest others to look at.
-    for grain in np.unique(granule, axis=0):
-        alike = (granule == grain).all(axis=1)
-        for part, shaped in ((alike & ~proportional, False), (alike & proportional, True)):
-            if not part.any():
-                continue
-            some, grains = work.take(part), granule[part]
-            if shaped:
-                found[:, part] = in_proportion(tiles, some, grains)
-            else:
-                found[:, part] = least_read(tiles, some, grains, _held(tiles, some, packed[part]))
-    return found[0], found[1], found[2]
+def _pieces(tiles: Tiles, work: Work, granule: Floats, packed: Bools) -> Floats:
+    """Height, width and channels (3, n) of the pieces that the compiler takes."""
+    found = np.empty((3, len(work)))
+    shaped = work.depthwise & (tiles.proportional_channels is not None)
+    if shaped.any():
+        found[:, shaped] = in_proportion(tiles, work.take(shaped), granule[:, shaped])
+    if not shaped.all():
+        some, held = work.take(~shaped), _held(tiles, work, packed)[~shaped]
+        found[:, ~shaped] = least_read(tiles, some, granule[:, ~shaped], held)
+    return found
 
 
-def _held(tiles: Tiles, work: Work, packed: Bools) -> Ints:
+def _held(tiles: Tiles, work: Work, packed: Bools) -> Floats:
     """Input channels (n,) that a piece takes at a time."""
     most = np.where(packed, tiles.shallow_channels, tiles.deep_channels)
     return up(np.minimum(work.in_channels, most), tiles.input_channels)
 
 
-def _cycles(tiles: Tiles, work: Work, granule: Ints, packed: Bools, piece: tuple[Ints, Ints, Ints]) -> Floats:
+def _cycles(tiles: Tiles, work: Work, granule: Floats, packed: Bools, piece: Floats) -> Floats:
     """Cycles (n,) of the array for one piece: a step of it takes four for four taps or four times eight channels."""
     height, width, channels = piece
     channels = np.minimum(channels, work.out_channels)
-    pixels = ceil(height, granule[:, 0]) * ceil(width, granule[:, 1])
+    pixels = ceil(height, granule[0]) * ceil(width, granule[1])
     # A single row is worked on in pieces of one row instead of two.
-    single = work.flat & ~work.depthwise & (work.out_width % 2 == 0) & (granule[:, 0] == 2)
-    pixels = np.where(single, ceil(width, 2 * granule[:, 1]), pixels)
+    single = work.flat & ~work.depthwise & (work.out_width % 2 == 0) & (granule[0] == 2)
+    pixels = np.where(single, ceil(width, 2 * granule[1]), pixels)
     fours, held = ceil(work.taps, 4), np.minimum(work.in_channels, _held(tiles, work, packed))
     shallow = fours * ceil(held, 8) * ceil(work.in_channels, held)
     deep = work.taps * ceil(work.in_channels, held)
     steps = np.where(work.depthwise, fours, np.where(packed, shallow, deep))
     per_pixel = np.where(work.depthwise | packed, 4, tiles.deep_channels // 8)
-    least = tiles.least_cycles * granule[:, 2] // 8
-    cycles = np.maximum(least, per_pixel * pixels) * steps * ceil(channels, granule[:, 2])
-    pooled = tiles.pool_cycles * np.maximum(4, work.taps) * pixels * ceil(channels, granule[:, 2])
+    least = np.floor(tiles.least_cycles * granule[2] / 8)
+    cycles = np.maximum(least, per_pixel * pixels) * steps * ceil(channels, granule[2])
+    pooled = tiles.pool_cycles * np.maximum(4, work.taps) * pixels * ceil(channels, granule[2])
     return np.where(work.pool, pooled, cycles) / tiles.cores

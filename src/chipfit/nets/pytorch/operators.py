@@ -101,7 +101,8 @@ def _leaky_relu(call: Call) -> str:
 
 
 def _prelu(call: Call) -> str:
-    return to.prelu(call.draft, call.key, call.tensor("self"), call.array("weight").reshape(-1, 1, 1))
+    slopes = call.array("weight").reshape(-1, *[1] * (len(call.shape("self")) - 2))
+    return to.prelu(call.draft, call.key, call.tensor("self"), slopes)
 
 
 def _clamp(low: str | None, high: str | None) -> Callable[[Call], str]:
