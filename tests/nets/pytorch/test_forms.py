@@ -1,10 +1,13 @@
 """PyTorch's operators in the forms in which people write them, imported, run, counted and exported."""
 
+import io
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -171,6 +174,22 @@ def test_forms_are_the_same_after_export(name: str, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="the LiteRT runtime is not installed")
     (given,) = run_tflite(tflite_model(net), images(1).numpy())
     np.testing.assert_allclose(given.reshape(wanted.shape), wanted, rtol=1e-4, atol=1e-5)
+
+
+THROUGH_ONNX = ("branches", "group norm", "instance norm", "best of channels", "repeated", "unit length")
+
+
+@pytest.mark.parametrize("name", THROUGH_ONNX)
+def test_forms_are_the_same_through_the_file_that_torch_writes(name: str) -> None:
+    module, _ = imported(name)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(module, (images(1),), buffer, opset_version=18, dynamo=False)
+    net = import_onnx(onnx.load_from_string(buffer.getvalue()))
+    assert not [node.op.operator for node in net.graph.nodes if isinstance(node.op, Opaque)]
+    with torch.no_grad():
+        wanted = module(images(1))
+        torch.testing.assert_close(GraphModule(net.graph, net.weights)(images(1)), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_what_mixes_a_tensor_mixes_one_image() -> None:

@@ -84,9 +84,8 @@ def _transpose(call: Call) -> str:
 
 def _expand(call: Call) -> str:
     target = tuple(int(size) for size in call.array(1).reshape(-1))
-    if np.broadcast_shapes(target, call.shape()) != call.shape():
-        raise Unrepresentable(f"repetition to {target}")
-    return call.tensor()
+    full = np.broadcast_shapes(target, call.shape())
+    return call.tensor() if full == call.shape() else composed.spread(call.draft, call.key, call.tensor(), full)
 
 
 def _concat(call: Call) -> str:

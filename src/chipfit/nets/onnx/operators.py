@@ -12,6 +12,7 @@ from chipfit.nets import draft as to
 from chipfit.nets.draft import Unrepresentable
 from chipfit.nets.onnx.call import Array, Call, Computed, resolved_padding, shortest
 from chipfit.nets.onnx.layout import LAYOUT
+from chipfit.nets.onnx.several import SEVERAL
 
 LARGEST_CLAMP = float(np.finfo(np.float32).max)
 
@@ -270,6 +271,7 @@ def _rounded(positions: Array, rounding: str, size: int) -> Array:
 
 OPERATORS: Mapping[str, Callable[[Call], str | list[str]]] = {
     **LAYOUT,
+    **SEVERAL,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
