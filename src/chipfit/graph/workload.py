@@ -186,7 +186,7 @@ def plane(shape: Shape) -> tuple[Value, Value, Value]:
     """Height, width and channels of a tensor of any rank; sequences are (batch, rows, channels)."""
     if len(shape) == 4:
         return shape[2], shape[3], shape[1]
-    return product(shape[1:-1]), 1, shape[-1]
+    return product(shape[1:-1]), 1, shape[-1] if shape else 1
 
 
 def describe(
@@ -204,7 +204,8 @@ def describe(
 ) -> Workload:
     """The workload of an operator and of what is fused into it. `constants` are elements of Constant operands."""
     op = node.op
-    in_height, in_width, in_channels = plane(inputs[0]) if inputs else (1, 1, 1)
+    # A number beside a tensor, as in 1 - x, says nothing of the size.
+    in_height, in_width, in_channels = plane(next((shape for shape in inputs if shape), ()))
     out_height, out_width, out_channels = plane(output)
     kernel: tuple[Value, Value] = (1, 1)
     stride: tuple[Value, Value] = (1, 1)

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.ops import Opaque
+from chipfit.graph.subgraphs import cut
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network
 from chipfit.nets.onnx.exporter import export_onnx
@@ -174,6 +175,22 @@ def test_forms_are_the_same_after_export(name: str, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="the LiteRT runtime is not installed")
     (given,) = run_tflite(tflite_model(net), images(1).numpy())
     np.testing.assert_allclose(given.reshape(wanted.shape), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_are_cut_into_workloads_with_all_macs(name: str) -> None:
+    _, net = imported(name)
+    subgraphs = cut(net.graph, {})
+    assert sum(int(part.workload.macs) for part in subgraphs) == sum(int(net.graph.macs(n)) for n in net.graph.nodes)
+
+
+def test_a_number_before_a_tensor_says_nothing_of_the_size() -> None:
+    """As 1 - x and 1 / x have it: what they ask of the hardware is what x - 1 asks."""
+    before, behind = (
+        cut(import_torch(Written(function), SHAPE).graph, {})[0].workload
+        for function in (lambda x: 1 - x, lambda x: x - 1)
+    )
+    assert before == behind
 
 
 THROUGH_ONNX = ("branches", "group norm", "instance norm", "best of channels", "repeated", "unit length")

@@ -129,10 +129,16 @@ def _elementwise(function: str, swapped: bool = False) -> Callable[[Call], str]:
     def build(call: Call) -> str:
         if call.arguments.get("rounding_mode") is not None:
             raise Unrepresentable("rounded")
-        pair, alpha = [call.tensor("self"), call.tensor("other")], call.arguments.get("alpha", 1)
-        if alpha != 1:
-            scaled = 0 if swapped else 1
-            pair[scaled] = composed.pair(call.draft, f"{call.key}.scaled", "mul", pair[scaled], float(alpha))
+        given, alpha = call.arguments, call.arguments.get("alpha", 1)
+        # rsub takes its first operand alpha times from the second.
+        scaled = "self" if swapped else "other"
+        values = {"self": given["self"], "other": given["other"]}
+        if alpha != 1 and isinstance(values[scaled], (int, float)):
+            values[scaled] = alpha * values[scaled]
+        pair = [call.key_of(value, name) for name, value in values.items()]
+        if alpha != 1 and not isinstance(values[scaled], (int, float)):
+            position = 0 if swapped else 1
+            pair[position] = composed.pair(call.draft, f"{call.key}.scaled", "mul", pair[position], float(alpha))
         return call.draft.add(call.key, Elementwise(function), pair[::-1] if swapped else pair)
 
     return build
