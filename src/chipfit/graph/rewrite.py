@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from chipfit.errors import InvalidInput
-from chipfit.graph.graph import Graph, Node
+from chipfit.graph.graph import Graph, Node, resolve
 from chipfit.graph.ops import Op, Select
-from chipfit.graph.values import Decision, Value
+from chipfit.graph.values import Choice, Decision, Value, map_choices, table
 
 
 def unique_key(graph: Graph, wanted: str) -> str:
@@ -31,6 +31,37 @@ def with_decision(graph: Graph, decision: Decision) -> Graph:
     if any(decision.name == other.name for other in graph.decisions):
         raise InvalidInput(f"decision {decision.name!r} is open already; apply this edit once")
     return replace(graph, decisions=(*graph.decisions, decision))
+
+
+def restrict(graph: Graph, kept: Mapping[str, Sequence[int]]) -> Graph:
+    """The space with fewer options: of each decision in `kept` only those at these indices, in this order.
+
+    Every decision stays, if with one option only, so that codes keep their columns. Raises `InvalidInput` for unknown
+    decisions, and for indices that repeat, are out of range, or do not begin with 0, the network as given.
+    """
+    known = {decision.name: decision for decision in graph.decisions}
+    if unknown := [name for name in kept if name not in known]:
+        raise InvalidInput(f"there is no decision {unknown[0]!r}; the space has {', '.join(known) or 'none'}")
+    for name, indices in kept.items():
+        fits = len(set(indices)) == len(indices) and all(0 <= index < len(known[name]) for index in indices)
+        if not fits or list(indices[:1]) != [0]:
+            raise InvalidInput(
+                f"{name}: kept options {list(indices)} must be different indices below {len(known[name])}, 0 first"
+            )
+
+    def taken(choice: Choice) -> Value:
+        values = choice.values
+        for axis, name in enumerate(choice.decisions):
+            if name in kept:
+                values = values.take(kept[name], axis=axis)
+        return table(choice.decisions, values)
+
+    decisions = tuple(
+        Decision(item.name, tuple(item.options[index] for index in kept.get(item.name, range(len(item)))))
+        for item in graph.decisions
+    )
+    nodes = tuple(replace(node, op=map_choices(node.op, taken)) for node in graph.nodes)
+    return resolve(Graph(map_choices(graph.inputs, taken), nodes, graph.outputs, decisions))
 
 
 def add_alternative(graph: Graph, key: str, other: str, index: Value, name: str, branch: Sequence[Node] = ()) -> Graph:

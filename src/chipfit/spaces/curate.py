@@ -1,0 +1,305 @@
+"""Curation: fewer options per decision, in larger steps whose cost rises with what they give.
+
+On an accelerator many options cost the same (17 to 32 channels), some cost more than a larger one. From the tables of
+an estimator alone, `curate` finds the options that are worth offering; `multiples`, `listed` and `monotone` say by hand
+which ones to keep.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chipfit.errors import InvalidInput
+from chipfit.graph.graph import Graph
+from chipfit.graph.rewrite import restrict
+from chipfit.graph.values import Decision
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Indices = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Option = int | float | str
+Table = tuple[tuple[int, ...], Floats]
+Slices = list[Floats]
+"""One (options, combinations) array for every table that a decision touches; their sum over tables is a cost."""
+
+CAPACITIES = ("macs", "parameters")
+"""What makes an option larger than another: none of these less, one of them more."""
+
+TOLERANCE = 0.01
+MOST = 12
+ROUNDING = 1e-12
+
+
+class Tables(Protocol):
+    """The costs of a space as sums of tables, as `estimate.accumulate.CostTables` gives them."""
+
+    def tables(self, quantity: str) -> list[Table]:
+        """Tables whose sum is a quantity: indices of their decisions, and one axis of values for each."""
+        ...
+
+
+class Reason(StrEnum):
+    """Why an option is not worth offering; the option that stands in for it follows."""
+
+    PLATEAU = "no faster than"
+    DEARER = "slower than"
+    AVERAGE = "on average no faster than"
+    THINNED = "too near to"
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """An option that was removed, by index, and the larger one that is offered `instead`."""
+
+    decision: int
+    option: int
+    instead: int
+    reason: Reason
+
+
+@dataclass(frozen=True, eq=False)
+class Curated:
+    """A curated space: `kept` are the indices of the options of `given` that are left, for every decision."""
+
+    given: Graph
+    kept: tuple[tuple[int, ...], ...]
+    removed: tuple[Removal, ...]
+
+    @cached_property
+    def space(self) -> Graph:
+        """The graph with the options that are left, its decisions in the same order."""
+        names = (decision.name for decision in self.given.decisions)
+        return restrict(self.given, dict(zip(names, self.kept, strict=True)))
+
+    @property
+    def size(self) -> int:
+        """Codes of the curated space."""
+        return math.prod(map(len, self.kept))
+
+    def full(self, codes: Codes) -> Codes:
+        """Codes (n, d) of the curated space as codes of the given one."""
+        codes = np.asarray(codes)
+        columns = [np.asarray(kept)[codes[:, index]] for index, kept in enumerate(self.kept)]
+        return np.stack(columns, axis=1) if columns else codes
+
+    def reasons(self) -> dict[str, tuple[str, ...]]:
+        """For every decision that lost options, what was removed and why, as people say it."""
+        found: dict[str, tuple[str, ...]] = {}
+        for index, decision in enumerate(self.given.decisions):
+            own = [item for item in self.removed if item.decision == index]
+            if own:
+                found[decision.name] = tuple(_sentences(decision, own, self.kept[index]))
+        return found
+
+
+def curate(space: Graph, tables: Tables, tolerance: float = TOLERANCE, most: int = MOST, safe: bool = False) -> Curated:
+    """Keeps of every decision the options whose latency rises with what they give.
+
+    An option goes where a larger one (`CAPACITIES`) costs at most `tolerance` (a fraction) more, compared over all
+    subgraphs that depend on the decision: first where that holds under every combination of what their other decisions
+    still offer, then, unless `safe`, where it holds on average over these. What is left is thinned to `most` options,
+    evenly spaced in average latency. All is repeated until nothing changes. Option 0 always stays.
+    With `safe` and a tolerance of 0, every network of the space has one among those left before thinning that is at
+    least as large and at most as slow. Tables that share more than the decision are compared one by one, which may keep
+    an option too many, never too few. Raises `InvalidInput` for a tolerance below 0 or less than two options.
+    """
+    if tolerance < 0 or most < 2:
+        raise InvalidInput(f"curation needs a tolerance of at least 0 and 2 options, got {tolerance} and {most}")
+    work = _Work(space, tables, tolerance)
+    work.settle(average=False)
+    if not safe:
+        work.settle(average=True)
+    while work.thin(most):
+        work.settle(average=not safe)
+    return Curated(space, tuple(tuple(map(int, options)) for options in work.alive), tuple(work.removed))
+
+
+class _Work:
+    """A curation under way: the options that are `alive`, and what was `removed`."""
+
+    def __init__(self, space: Graph, tables: Tables, tolerance: float) -> None:
+        self.cost = tables.tables("latency_s")
+        self.capacities = [tables.tables(name) for name in CAPACITIES]
+        self.tolerance = tolerance
+        self.alive: list[Indices] = [np.arange(len(decision)) for decision in space.decisions]
+        self.removed: list[Removal] = []
+
+    def settle(self, average: bool) -> None:
+        """Removes dominated options, decision by decision, until no decision loses any."""
+        changed = True
+        while changed:
+            changed = False
+            # One decision after another: two options that each wait for the other must not both stay, nor both go.
+            for index in range(len(self.alive)):
+                view = self.view(index)
+                instead = (view.averaged() if average else view).dominated(self.tolerance)
+                if (instead >= 0).any():
+                    self.drop(index, view, instead, Reason.AVERAGE if average else Reason.PLATEAU)
+                    changed = True
+
+    def thin(self, most: int) -> bool:
+        """Leaves at most `most` options of every decision, evenly spaced in average latency; whether any went."""
+        crowded = [index for index, options in enumerate(self.alive) if len(options) > most]
+        for index in crowded:
+            view = self.view(index)
+            self.drop(index, view, view.thinned(most), Reason.THINNED)
+        return bool(crowded)
+
+    def drop(self, index: int, view: _View, instead: Indices, reason: Reason) -> None:
+        """Removes the options of a decision that another one stands in for, -1 where none does."""
+        average = view.average
+        for place in np.flatnonzero(instead >= 0):
+            other = int(instead[place])
+            dearer = reason is not Reason.THINNED and average[place] > (1 + self.tolerance) * average[other]
+            why = Reason.DEARER if dearer else reason
+            self.removed.append(Removal(index, int(view.options[place]), int(view.options[other]), why))
+        self.alive[index] = view.options[instead < 0]
+
+    def view(self, index: int) -> _View:
+        """A decision over what all decisions still offer."""
+        slices = [self._slices(tables, index) for tables in (self.cost, *self.capacities)]
+        return _View(self.alive[index], slices[0], slices[1:])
+
+    def _slices(self, tables: Sequence[Table], index: int) -> Slices:
+        found: Slices = []
+        for axes, values in tables:
+            if index in axes:
+                left = values[np.ix_(*(self.alive[axis] for axis in axes))]
+                found.append(np.moveaxis(left, axes.index(index), 0).reshape(len(self.alive[index]), -1))
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """Options (n,) of one decision with their costs and capacities under all combinations of the other decisions."""
+
+    options: Indices
+    cost: Slices
+    capacities: Sequence[Slices]
+
+    @property
+    def average(self) -> Floats:
+        """Costs (n,) on average over the combinations."""
+        return self._mean(self.cost)
+
+    @property
+    def descending(self) -> Indices:
+        """Places of the options, the largest first; of equally large ones the cheapest first."""
+        sizes = [-self._mean(slices) for slices in reversed(self.capacities)]
+        return np.lexsort((self.average, *sizes))
+
+    def averaged(self) -> _View:
+        """The same with averages in place of all combinations."""
+        return _View(
+            self.options, [self.average[:, None]], [[self._mean(slices)[:, None]] for slices in self.capacities]
+        )
+
+    def dominated(self, tolerance: float) -> Indices:
+        """For every option (n,) the place of a larger one that stays and costs no more, else -1; option 0 stays."""
+        instead = np.full(len(self.options), -1, dtype=np.int64)
+        for place in self.descending:
+            if instead[place] < 0:
+                covered = self.covered(place, tolerance) & (instead < 0) & (self.options > 0)
+                instead[covered] = place
+        return instead
+
+    def covered(self, place: int, tolerance: float) -> Bools:
+        """Which options (n,) are smaller than that at a place and cost no less, under every combination."""
+        holds = _least([(1 + tolerance) * part - part[place] for part in self.cost], len(self.options))
+        smaller = np.zeros(len(self.options), dtype=np.bool_)
+        for slices in self.capacities:
+            more = [part[place] - part for part in slices]
+            holds &= _least(more, len(self.options))
+            smaller |= ~_least([-part for part in more], len(self.options))
+        return holds & smaller
+
+    def thinned(self, most: int) -> Indices:
+        """For every option (n,) -1 where it is among `most` evenly spaced in cost, else the next larger one kept."""
+        cost, order = self.average, self.descending
+        kept = self.options == 0
+        kept[order[0]] = True
+        for wanted in np.linspace(cost.max(), cost.min(), most):
+            if kept.sum() < most:
+                kept[np.abs(cost - wanted).argmin()] = True
+        instead = np.full(len(self.options), -1, dtype=np.int64)
+        larger = order[0]
+        for place in order:
+            larger = place if kept[place] else larger
+            instead[place] = -1 if kept[place] else larger
+        return instead
+
+    def _mean(self, slices: Slices) -> Floats:
+        return sum((part.mean(axis=1) for part in slices), np.zeros(len(self.options)))
+
+
+def _least(parts: Slices, count: int) -> Bools:
+    """Whether a sum of differences is nowhere below 0 (n,), but for rounding."""
+    least, size = np.zeros(count), np.zeros(count)
+    for part in parts:
+        least += part.min(axis=1)
+        size += np.abs(part).max(axis=1)
+    return least >= -ROUNDING * size
+
+
+def _sentences(decision: Decision, removals: Sequence[Removal], kept: Sequence[int]) -> list[str]:
+    """One sentence for each reason and each option that stands in for others."""
+    groups: dict[tuple[int, Reason], list[int]] = {}
+    for item in removals:
+        groups.setdefault((item.instead, item.reason), []).append(item.option)
+    left = [decision.options[option] for option in kept]
+    return [
+        f"{_listed([decision.options[option] for option in options], left)}: {reason} {decision.options[instead]}"
+        for (instead, reason), options in groups.items()
+    ]
+
+
+def _listed(options: Sequence[Option], left: Sequence[Option]) -> str:
+    """Options by name; numbers as ranges between which nothing is left."""
+    numbers = sorted(option for option in options if not isinstance(option, str))
+    if len(numbers) < len(options):
+        return ", ".join(str(option) for option in options)
+    pieces: list[list[int | float]] = []
+    for number in numbers:
+        if pieces and not any(pieces[-1][-1] < option < number for option in left if not isinstance(option, str)):
+            pieces[-1].append(number)
+        else:
+            pieces.append([number])
+    ends = (f"{piece[0]} to {piece[-1]}" if len(piece) > 2 else ", ".join(map(str, piece)) for piece in pieces)
+    return ", ".join(ends)
+
+
+def multiples(decision: Decision, of: int) -> tuple[int, ...]:
+    """Indices of the options that are multiples of a number, and of option 0. Raises `InvalidInput` without numbers."""
+    if of < 1 or any(isinstance(option, str) for option in decision.options):
+        raise InvalidInput(f"{decision.name}: multiples of {of} need whole numbers as options and at least 1")
+    return (0, *(i for i, option in enumerate(decision.options) if i and option % of == 0))  # type: ignore[operator]
+
+
+def listed(decision: Decision, options: Sequence[Option]) -> tuple[int, ...]:
+    """Indices of option 0 and of the options named. Raises `InvalidInput` for one that is not offered."""
+    if missing := [option for option in options if option not in decision.options]:
+        offered = ", ".join(str(option) for option in decision.options)
+        raise InvalidInput(f"{decision.name} has no option {missing[0]!r}; it offers {offered}")
+    return tuple(i for i, option in enumerate(decision.options) if i == 0 or option in options)
+
+
+def monotone(capacity: Sequence[float], cost: Sequence[float], tolerance: float = 0.0) -> tuple[int, ...]:
+    """Indices of option 0 and of the options along which cost rises with capacity, both (n,) with option 0 first.
+
+    An option goes where a larger one costs at most `tolerance` (a fraction) more. Raises `InvalidInput` for lengths
+    that differ or are 0.
+    """
+    if len(capacity) != len(cost) or not len(cost):
+        raise InvalidInput(f"give one capacity and one cost per option, got {len(capacity)} and {len(cost)}")
+    column = np.array([cost, capacity], dtype=np.float64)[:, :, None]
+    instead = _View(np.arange(len(cost)), [column[0]], [[column[1]]]).dominated(tolerance)
+    return tuple(int(index) for index in np.flatnonzero(instead < 0))
