@@ -19,6 +19,7 @@ from chipfit.nets.module import GraphModule
 from chipfit.nets.network import initialise
 from chipfit.spaces.edits import (
     SPACE_EDITS,
+    factorise_kernels,
     fuse_inverted_bottlenecks,
     inverted_bottlenecks,
     open_depth_multiplier,
@@ -35,11 +36,12 @@ EDITS: dict[str, Callable[[Graph], Graph]] = {
     "width": lambda graph: open_widths(graph, (1.0, 0.5, 1.5), divisor=4),
     "depth_multiplier": lambda graph: open_depth_multiplier(graph, divisor=4),
     "input_size": lambda graph: open_input_size(graph, (24, 8)),
+    "factor": lambda graph: factorise_kernels(graph, channels=16),
 }
 SUITS = {
-    "bottlenecks": tuple(EDITS),
-    "residuals": ("kernel", "repeats", "width", "depth_multiplier", "input_size"),
-    "imported": tuple(EDITS),
+    "bottlenecks": tuple(edit for edit in EDITS if edit not in ("activation", "factor")),
+    "residuals": ("kernel", "factor", "repeats", "width", "depth_multiplier", "input_size"),
+    "imported": tuple(edit for edit in EDITS if edit not in ("earlier", "factor")),
 }
 PAIRS = [(name, edit) for name, edits in SUITS.items() for edit in edits]
 

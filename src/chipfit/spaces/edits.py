@@ -8,6 +8,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.graph import Graph
+from chipfit.spaces.operators import factorise_kernels, open_activations, stride_earlier
 from chipfit.spaces.sizes import open_depth_multiplier, open_input_size, open_widths
 from chipfit.spaces.structure import (
     fuse_inverted_bottlenecks,
@@ -19,8 +20,10 @@ from chipfit.spaces.structure import (
 
 __all__ = [
     "SPACE_EDITS",
+    "factorise_kernels",
     "fuse_inverted_bottlenecks",
     "inverted_bottlenecks",
+    "open_activations",
     "open_depth_multiplier",
     "open_input_size",
     "open_kernels",
@@ -28,19 +31,25 @@ __all__ = [
     "open_space",
     "open_widths",
     "standard_convolutions",
+    "stride_earlier",
 ]
 
 SPACE_EDITS: Mapping[str, Callable[..., Graph]] = {
     "fuse": fuse_inverted_bottlenecks,
+    "earlier": stride_earlier,
     "standard": standard_convolutions,
     "kernel": open_kernels,
+    "factor": factorise_kernels,
     "repeats": open_repeats,
+    "activation": open_activations,
     "width": open_widths,
     "depth_multiplier": open_depth_multiplier,
     "input_size": open_input_size,
 }
 """Edits by the names of study files, in the order in which `open_space` applies them: structure before sizes, so that
-widths take in what structure adds, and the depth multiplier last of the widths, so that it scales what they chose."""
+widths take in what structure adds, and the depth multiplier last of the widths, so that it scales what they chose. An
+earlier stride comes behind fusion, which looks for strides that are closed, and before all that copies convolutions;
+activations come last of the structure, so that copies of them follow."""
 
 
 def open_space(graph: Graph, decisions: Mapping[str, object]) -> Graph:

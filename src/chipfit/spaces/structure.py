@@ -44,7 +44,7 @@ def inverted_bottlenecks(graph: Graph) -> dict[str, Bottleneck]:
             continue
         chain = (behind, *between, node)
         if all(_only_reader(graph, a.key) == b.key for a, b in pairwise(chain)):
-            found.append(Bottleneck(behind, tuple(between), node, _tail(graph, node)))
+            found.append(Bottleneck(behind, tuple(between), node, tail(graph, node)))
     names = _unique([[_prefix([item.expand.key, item.depthwise.key]), item.depthwise.key] for item in found])
     return dict(zip(names, found, strict=True))
 
@@ -263,14 +263,14 @@ def _only_reader(graph: Graph, key: str) -> str | None:
     return readers[0] if len(readers) == 1 and key not in graph.outputs else None
 
 
-def _tail(graph: Graph, node: Node) -> tuple[Node, ...]:
+def tail(graph: Graph, node: Node) -> tuple[Node, ...]:
     """The batch normalisation and the activation behind a node, where nothing else reads what is between."""
-    tail: list[Node] = []
+    found: list[Node] = []
     for kind in (BatchNorm, Activation):
-        key = _only_reader(graph, (node, *tail)[-1].key)
+        key = _only_reader(graph, (node, *found)[-1].key)
         if key is not None and isinstance(graph.by_key[key].op, kind):
-            tail.append(graph.by_key[key])
-    return tuple(tail)
+            found.append(graph.by_key[key])
+    return tuple(found)
 
 
 def _chosen(what: str, names: Sequence[str] | None, known: Collection[str]) -> Sequence[str]:
