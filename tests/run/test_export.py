@@ -16,7 +16,6 @@ from chipfit.errors import InvalidInput, LimitImpossible
 from chipfit.nets.load import load
 from chipfit.nets.module import GraphModule
 from chipfit.nets.tflite.runtime import run_tflite
-from chipfit.run import export as room
 from chipfit.run.export import export, network_of
 from chipfit.run.launch import launch
 from chipfit.run.problem import prepare
@@ -154,7 +153,9 @@ def test_a_written_model_that_breaks_a_limit_is_not_passed_over(
     done: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     larger = load("resnet8")
-    monkeypatch.setattr(room, "load", lambda path, **options: larger if str(path).endswith("x.onnx") else load(path))
+    monkeypatch.setattr(
+        "chipfit.nets.written.load", lambda path, **options: larger if str(path).endswith("x.onnx") else load(path)
+    )
     with pytest.raises(
         LimitImpossible, match=r"the written model has latency .*, above the limit .* please report this"
     ):

@@ -7,7 +7,7 @@ import sys
 import typer
 from typer.core import TyperGroup
 
-from chipfit.cli import designing, inspect, measuring, runs
+from chipfit.cli import advising, designing, inspect, measuring, runs
 from chipfit.errors import ChipfitError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 for command in (
     inspect.targets,
     inspect.estimate,
+    advising.advise,
     inspect.space,
     designing.design,
     runs.search,

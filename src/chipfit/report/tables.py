@@ -47,7 +47,7 @@ def text(renderable: RenderableType, width: int = WIDTH) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def _table(*columns: str, left: Iterable[int] = (0,)) -> Table:
+def grid(*columns: str, left: Iterable[int] = (0,)) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for position, title in enumerate(columns):
         kept = position in left
@@ -55,7 +55,7 @@ def _table(*columns: str, left: Iterable[int] = (0,)) -> Table:
     return table
 
 
-def _remark(lines: Iterable[str], style: str = "dim") -> Text:
+def remark(lines: Iterable[str], style: str = "dim") -> Text:
     return Text("\n".join(plain(line) for line in lines), style=style)
 
 
@@ -66,7 +66,7 @@ def comparison(summary: Summary, estimator: Estimator | None = None) -> Group:
     """
     lines = compared(summary)
     names = ("latency", "parameters", "weights", "peak_memory", "energy")
-    table = _table("", "latency", "", "accuracy", *(COST_TITLES[name] for name in names[1:]))
+    table = grid("", "latency", "", "accuracy", *(COST_TITLES[name] for name in names[1:]))
     for line in lines:
         found = [line.figures.get(name) for name in names]
         texts = [figure.text if figure else "–" for figure in found]
@@ -77,8 +77,8 @@ def comparison(summary: Summary, estimator: Estimator | None = None) -> Group:
         )
     parts: list[RenderableType] = [table]
     if notes := [note for line in lines for note in _notes(line)]:
-        parts.append(_remark(notes, "yellow"))
-    return Group(*parts, _remark(sources(summary, estimator)))
+        parts.append(remark(notes, "yellow"))
+    return Group(*parts, remark(sources(summary, estimator)))
 
 
 def _notes(line: Line) -> list[str]:
@@ -104,7 +104,7 @@ def estimate(name: str, model: Graph | Network, estimator: Estimator, per_layer:
         _totals(model, estimator),
     ]
     if (warning := other_version(estimator)) is not None:
-        parts.append(_remark([warning], "yellow"))
+        parts.append(remark([warning], "yellow"))
     if unsupported := estimator.unsupported(graph):
         parts.append(_unsupported(unsupported, estimator.target.name))
     if shown:
@@ -112,10 +112,10 @@ def estimate(name: str, model: Graph | Network, estimator: Estimator, per_layer:
     if len(shown) < len(layers):
         rest = 1 - sum(layer.share for layer in shown)
         others = plural(len(layers) - len(shown), "other")
-        parts.append(_remark([f"{others}: {share(rest)} of the time (all {len(layers)}: --per-layer)"]))
+        parts.append(remark([f"{others}: {share(rest)} of the time (all {len(layers)}: --per-layer)"]))
     if outside := [layer.name for layer in layers if not layer.in_range]:
         parts.append(
-            _remark(
+            remark(
                 [f"† outside the shapes that the estimator was trained on, so less certain: {listed(outside)}"],
                 "yellow",
             )
@@ -137,22 +137,22 @@ def checked(found: Check) -> Text:
         )
     if found.elsewhere:
         lines.append(f"  not run by {found.target}: {listed([plain(name) for name in found.elsewhere])}")
-    return _remark(lines)
+    return remark(lines)
 
 
 def parallelism(target: Target, estimator: Estimator) -> Group:
     """What a chip's measurements reveal of how many channels it works on at once."""
-    table = _table("operator", "axis", "at once", "rises just above multiples")
+    table = grid("operator", "axis", "at once", "rises just above multiples")
     for item in granularities(estimator):
         at_once = str(item.channels) if item.channels > 1 else "no steps"
         table.add_row(item.operator + ("" if item.measured else " †"), item.axis, at_once, share(item.share, 0))
     title = Text(f"{_chip(target, estimator.precision_name)}", style="bold")
-    return Group(title, Text(target.description), Text(), table, _remark([f"from {trained_on(estimator)}"]))
+    return Group(title, Text(target.description), Text(), table, remark([f"from {trained_on(estimator)}"]))
 
 
 def estimator(fitted: Estimator) -> Group:
     """How far an estimator is off on what it was not trained on, by kind of subgraph and on whole networks."""
-    table = _table("held out", "count", "median", "99 % below", "largest", "rank correlation", "within spread")
+    table = grid("held out", "count", "median", "99 % below", "largest", "rank correlation", "within spread")
     found = [*fitted.provenance.subgraph_errors.items()]
     if fitted.provenance.network_errors is not None:
         found.append(("whole networks", fitted.provenance.network_errors))
@@ -162,14 +162,14 @@ def estimator(fitted: Estimator) -> Group:
             small_share(errors.largest), f"{errors.spearman:.5f}", share(errors.coverage, 0),
         )  # fmt: skip
     title = Text(f"Estimator of {_chip(fitted.target, fitted.precision_name)}", style="bold")
-    return Group(title, table, _remark([f"trained on {trained_on(fitted)}"]))
+    return Group(title, table, remark([f"trained on {trained_on(fitted)}"]))
 
 
 def calibration(fitted: Estimator, before: Errors) -> Group:
     """How far a calibrated estimator is off on networks whose family was left out, beside the one it was made from."""
     found = fitted.calibration
     assert found is not None
-    table = _table("whole networks", "count", "median", "largest", "rank correlation")
+    table = grid("whole networks", "count", "median", "largest", "rank correlation")
     after = (found.networks, found.median_error, found.largest_error, found.spearman)
     for name, (number, median, largest, rank) in (
         ("as it was", (before.count, before.median, before.largest, before.spearman)),
@@ -177,7 +177,7 @@ def calibration(fitted: Estimator, before: Errors) -> Group:
     ):
         table.add_row(name, str(number), small_share(median), small_share(largest), f"{rank:.5f}")
     title = Text(f"Estimator of {_chip(fitted.target, fitted.precision_name)}", style="bold")
-    return Group(title, table, _remark([f"from {trained_on(fitted)}"]))
+    return Group(title, table, remark([f"from {trained_on(fitted)}"]))
 
 
 def _chip(target: Target, precision: str) -> str:
@@ -239,7 +239,7 @@ def _unsupported(found: Sequence[Unsupported], target: str) -> Text:
 
 
 def _layers(layers: Sequence[LayerCost], subgraphs: dict[str, Subgraph]) -> Table:
-    table = _table("Where the time goes", "latency", "share", "MACs", "busy", "moved", "bound by", left=(0, 6))
+    table = grid("Where the time goes", "latency", "share", "MACs", "busy", "moved", "bound by", left=(0, 6))
     for layer in layers:
         kind = kind_of(subgraphs[layer.name].workload)
         mark = "" if layer.in_range else " †"
@@ -259,7 +259,7 @@ def preflight(problem: Problem, found: Preflight) -> Group:
     """What a space holds before any search: its decisions, what its networks cost, and which limits can be met."""
     decisions = problem.space.decisions
     edits = {index: edit for edit, members in problem.members.items() for index in members}
-    opened = _table("decision", "opened by", "options (the first is the network as given)", left=(0, 1, 2))
+    opened = grid("decision", "opened by", "options (the first is the network as given)", left=(0, 1, 2))
     for index, decision in enumerate(decisions):
         options = ", ".join(plain(option) for option in decision.options)
         opened.add_row(Text(plain(decision.name)), Text(plain(edits.get(index, ""))), Text(options))
@@ -269,7 +269,7 @@ def preflight(problem: Problem, found: Preflight) -> Group:
 
 
 def _ranges(found: Preflight) -> Table:
-    table = _table("cost", "as given", "minimum", "median", "maximum", "")
+    table = grid("cost", "as given", "minimum", "median", "maximum", "")
     for name, each in found.ranges.items():
         if name not in COST_TITLES:
             continue
@@ -304,7 +304,7 @@ def _share_of(fraction: float) -> str:
 
 def targets(found: Sequence[Target]) -> Group:
     """The chips that are known, and where their figures are from."""
-    table = _table("target", "peak", "clock", "on chip", "what it is", left=(0, 4))
+    table = grid("target", "peak", "clock", "on chip", "what it is", left=(0, 4))
     for target, following in zip(found, [*found[1:], None], strict=True):
         table.add_row(
             Text(plain(target.name)),
@@ -319,7 +319,7 @@ def targets(found: Sequence[Target]) -> Group:
     for target in found:
         origins.setdefault(target.source, []).append(target.name)
     lines = [f"figures of {_together(names, found)}: {_origin(source)}" for source, names in origins.items()]
-    return Group(table, _remark(lines))
+    return Group(table, remark(lines))
 
 
 def _precisions(target: Target) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 
@@ -16,12 +15,13 @@ from chipfit.graph.graph import Graph
 from chipfit.nets.inherit import inherit
 from chipfit.nets.load import load
 from chipfit.nets.network import Network, load_weights
+from chipfit.nets.written import Format, written
 from chipfit.run.integers import Integers, export_integers
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem, amount, reopen
 from chipfit.run.summary import Summary
 
-FORMATS = ("onnx", "tflite", "torch")
+FORMATS = get_args(Format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
         raise InvalidInput(f"format {format!r}: known are {', '.join(FORMATS)}")
     trial = summary.named(name)
     problem = reopen(summary)
-    written, integers = _written(network_of(problem, summary, trial), problem, format, path)
-    costs = _costs(problem, written)
+    model, integers = _written(network_of(problem, summary, trial), problem, format, path)  # type: ignore[arg-type]
+    costs = _costs(problem, model)
     for cost, limit in problem.limits.items():
         if costs[cost] > limit * (1 + ROUNDING) and trial.costs[cost] <= limit * (1 + ROUNDING):
             raise LimitImpossible(
@@ -84,30 +84,12 @@ def export(summary: Summary, name: str, format: str, path: Path) -> Exported:
     return Exported(path, costs, trial.costs, integers)
 
 
-def _written(network: Network, problem: Problem, format: str, path: Path) -> tuple[Graph, Integers | None]:
-    """Writes a network and reads it back."""
-    if format == "onnx":
-        from chipfit.nets.onnx.exporter import export_onnx
-
-        export_onnx(network, path)
-        return load(path).graph, None
+def _written(network: Network, problem: Problem, format: Format, path: Path) -> tuple[Graph, Integers | None]:
+    """Writes a network and reads it back; TFLite in int8."""
     if format == "tflite":
         integers = export_integers(network, problem.study, path)
         return load(path).graph, integers
-    from chipfit.nets.pytorch.exporter import export_torch
-
-    module = _plain_module(export_torch(network, path))
-    return load(module, input_shape=network.graph.inputs[0].shape).graph, None
-
-
-def _plain_module(path: Path) -> Any:
-    """The PyTorch module that an exported `model.py` gives, as its user would load it."""
-    spec = importlib.util.spec_from_file_location("exported_model", path)
-    if spec is None or spec.loader is None:
-        raise InvalidInput(f"{path} cannot be imported; give a folder that Python can read")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.load()
+    return written(network, path, format).graph, None
 
 
 def _costs(problem: Problem, graph: Graph) -> dict[str, float]:

@@ -106,8 +106,9 @@ def curate(space: Graph, tables: Tables, tolerance: float = TOLERANCE, most: int
 
     An option goes where a larger one (`CAPACITIES`) costs at most `tolerance` (a fraction) more, compared over all
     subgraphs that depend on the decision: first where that holds under every combination of what their other decisions
-    still offer, then, unless `safe`, where it holds on average over these. What is left is thinned to `most` options,
-    evenly spaced in average latency. All is repeated until nothing changes. Option 0 always stays.
+    still offer, then, unless `safe`, where it holds on average over these. Of numbers at most `most` options are left,
+    in steps of equal ratios of average latency. All is repeated until nothing changes. Option 0 always stays and comes
+    first; the others follow from the largest to the smallest, so that neighbouring options are alike.
     With `safe` and a tolerance of 0, every network of the space has one among those left before thinning that is at
     least as large and at most as slow. Tables that share more than the decision are compared one by one, which may keep
     an option too many, never too few. Raises `InvalidInput` for a tolerance below 0 or less than two options.

@@ -1,0 +1,156 @@
+"""The command that advises: what to change in a network, and the changed network itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chipfit.cli.options import EstimatorFile, Json, Precision, Shape, TargetName, input_shape
+from chipfit.cli.output import cost_figures, detail_of, figure, fitting, people, print_json
+
+if TYPE_CHECKING:
+    from chipfit.expert.advice import Advice, Advised, Gain
+    from chipfit.expert.apply import Applied
+    from chipfit.expert.limits import Chosen
+
+
+def advise(
+    model: Annotated[
+        str, typer.Argument(help=".onnx or .tflite file, module:function for PyTorch, or a name of the zoo.")
+    ],
+    target: TargetName,
+    apply: Annotated[str | None, typer.Option(help="Ids or names of changes with commas between, or all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where --apply writes: .onnx, .tflite, or a folder.")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="COST=BOUND, such as latency=2ms; again for more.")] = None,
+    precision: Precision = None,
+    estimator: EstimatorFile = None,
+    shape: Shape = None,
+    json: Json = False,
+) -> None:
+    """What to change in a network for a chip, what each change brings, and the changed network on request."""
+    from chipfit.errors import InvalidInput, LimitImpossible
+    from chipfit.estimate.store import estimator_for
+    from chipfit.expert import advice as expert
+    from chipfit.expert.apply import apply as applied_to
+    from chipfit.expert.limits import least_risk
+    from chipfit.nets.load import load
+    from chipfit.report import advice as report
+    from chipfit.targets import load_target
+
+    if out is None and apply is not None:
+        raise InvalidInput("--apply needs --out: a path that ends in .onnx or .tflite, or a folder for PyTorch code")
+    if apply is not None and limit:
+        raise InvalidInput("--apply and --limit both choose changes: give one of them")
+    network = load(model, input_shape=input_shape(shape))
+    chip = load_target(target)
+    used = estimator_for(chip, precision, estimator, progress=fitting(chip.name))
+    found = expert.advise(network, used)
+    code, picked = found.code if apply == "all" else (0,) * len(found.code), None
+    if limit:
+        picked = least_risk(found, _bounds(found, limit))
+        code = picked.code
+    elif apply is not None and apply != "all":
+        code = found.code_of([name.strip() for name in apply.split(",") if name.strip()])
+    broken = picked.broken if picked is not None else {}
+    made = applied_to(found, code, out) if out is not None and any(code) and not broken else None
+    if json:
+        print_json(_json(model, found, picked, made))
+    else:
+        if apply is None:
+            people().print(report.advice(model, found))
+        if picked is not None:
+            people().print(report.chosen(found, picked))
+        if made is not None:
+            people().print(report.applied(made))
+    if broken:
+        over = ", ".join(f"{name} by {value:.1%}" for name, value in broken.items())
+        raise LimitImpossible(
+            f"no set of the changes meets all limits; the closest exceeds {over}; nothing was written"
+        )
+
+
+def _bounds(found: Advice, texts: list[str]) -> dict[str, float]:
+    """Limits from COST=BOUND, in SI units; a share is one of what the network as given costs."""
+    from chipfit.errors import InvalidInput
+    from chipfit.expert.limits import LIMITS
+    from chipfit.run.study import parse_bound
+
+    bounds: dict[str, float] = {}
+    for text in texts:
+        name, equals, amount = (part.strip() for part in text.partition("="))
+        if not equals or name not in LIMITS:
+            raise InvalidInput(
+                f"--limit {text!r}: write COST=BOUND, such as latency=2ms; costs are {', '.join(LIMITS)}"
+            )
+        if name in bounds:
+            raise InvalidInput(f"--limit {text!r}: {name} has a limit already; give one for each cost")
+        bound = parse_bound("peak_memory" if name == "memory" else name, amount)
+        given = float(getattr(found.given, LIMITS[name])[0])
+        bounds[name] = bound.value * given if bound.relative else bound.value
+    return bounds
+
+
+def _json(model: str, found: Advice, picked: Chosen | None, made: Applied | None) -> dict[str, Any]:
+    import chipfit
+
+    detail = detail_of(found.estimator)
+    result: dict[str, Any] = {
+        "model": model,
+        "target": found.estimator.target.name,
+        "precision": found.estimator.precision_name,
+        "chipfit": chipfit.__version__,
+        **cost_figures(found.given, 0, found.estimator),
+        **{
+            name: [_item(item, detail) for item in items]
+            for name, items in (
+                ("advised", found.advised),
+                ("free", found.free),
+                ("sacrifices", found.sacrifices),
+                ("left", found.left),
+            )
+        },
+        "together": _gain(found.together, detail) | {"fastest": found.fastest},
+    }
+    if picked is not None:
+        names = [item.name for item in found.changes.known if picked.code[item.decision] == item.option]
+        result["chosen"] = {"changes": names, "broken": dict(picked.broken), "complete": picked.complete}
+        result["chosen"] |= _gain(found.gain(picked.code), detail)
+    if made is not None:
+        result["written"] = {
+            "path": str(made.path),
+            "recipe": str(made.recipe),
+            "changes": [item.name for item in made.changes],
+            "promised": dict(made.promised),
+            "costs": dict(made.costs),
+            "weights": dict(made.labels),
+            "notes": list(made.notes),
+        }
+    return result
+
+
+def _item(item: Advised, detail: str) -> dict[str, Any]:
+    change = item.change
+    return {
+        "id": item.id,
+        "name": change.name,
+        "kind": change.kind,
+        "where": list(change.where),
+        "what": change.what,
+        "why": item.why,
+        "weights_carried": change.carried,
+        "risk": change.risk,
+        "within_set": item.within,
+        **_gain(item.alone, detail),
+    }
+
+
+def _gain(gain: Gain, detail: str) -> dict[str, Any]:
+    return {
+        "latency": figure(gain.latency, "predicted", spread=gain.spread, detail=detail),
+        "energy": figure(gain.energy, "modelled", detail=detail),
+        "weight_bytes": figure(gain.weights, "counted"),
+        "peak_activation_bytes": figure(gain.peak, "counted"),
+        "parameters": figure(gain.parameters, "counted"),
+    }

@@ -1,0 +1,107 @@
+"""Advice on a network, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from chipfit.report.tables import estimate, grid, remark
+from chipfit.report.words import amount, listed, plain, plural, small_share
+
+if TYPE_CHECKING:
+    from chipfit.expert.advice import Advice, Advised, Gain
+    from chipfit.expert.apply import Applied
+    from chipfit.expert.limits import Chosen
+
+SHOWN = 5
+"""Changes that are shown of those that are not advised; --json has all."""
+
+_COSTS = {"latency": "latency", "energy": "energy", "weights": "weights", "memory": "peak_memory"}
+
+
+def advice(name: str, found: Advice) -> Group:
+    """What the network costs, where its time goes, what to change, what all of it brings, and what to leave alone."""
+    parts: list[RenderableType] = [estimate(name, found.network, found.estimator), Text()]
+    if found.advised:
+        parts.append(_table("What to change", found.advised))
+        parts.append(_together(found))
+    else:
+        parts.append(Text("Nothing to change: no change that keeps detail and width pays on this chip.", style="bold"))
+    for title, items in (
+        ("Wider at no cost", found.free),
+        ("If that is not enough", found.sacrifices),
+        ("Better left alone", found.left),
+    ):
+        if items:
+            parts += [Text(), _table(title, items[:SHOWN])]
+            if len(items) > SHOWN:
+                parts.append(remark([f"{plural(len(items) - SHOWN, 'other')} like these: --json has all"]))
+    if found.advised:
+        ids = f"{found.advised[0].id}" if len(found.advised) == 1 else "all"
+        parts.append(
+            remark(["", f"next: chipfit advise {name} --target {found.estimator.target.name} --apply {ids} --out FILE"])
+        )
+    return Group(*parts)
+
+
+def _table(title: str, items: Sequence[Advised]) -> RenderableType:
+    shown = grid(title, "latency", "energy", "weights", "peak RAM", "accuracy", left=(0, 5))
+    for item in items:
+        gain = item.alone
+        site = plain(item.change.name.rpartition("=")[0].rpartition(".")[0] or item.change.where[0])
+        text = f"{item.id} {site}: {item.change.what}"
+        if item.why and item.id.startswith("A"):
+            text += f" ({item.why})"
+        shown.add_row(
+            Text(text), _latency(gain), _percent(gain.energy), _percent(gain.weights), _percent(gain.peak),
+            Text(item.change.risk),
+        )  # fmt: skip
+    return shown
+
+
+def _together(found: Advice) -> RenderableType:
+    gain = found.together
+    best = "the fastest set of these" if found.fastest else "the best set that was found"
+    line = f"all of them at once, {best}: latency {_latency(gain)}, energy {_percent(gain.energy)}, "
+    line += f"weights {_percent(gain.weights)}, peak {_percent(gain.peak)}"
+    alone = sum(item.alone.latency for item in found.advised)
+    if abs(alone - gain.latency) > 0.005:
+        line += f" (they overlap: alone they add up to {_percent(alone)})"
+    return remark([line], "bold")
+
+
+def chosen(found: Advice, picked: Chosen) -> Group:
+    """The set of changes that meets limits, or what comes closest."""
+    names = [item for item in found.changes.known if picked.code[item.decision] == item.option]
+    gain = found.gain(picked.code)
+    lines = [f"{plain(item.name)}: {item.what} ({item.risk})" for item in names] or ["nothing: the network meets them"]
+    head = "The limits cannot be met; closest is" if picked.broken else "The limits are met by"
+    state = "bold yellow" if picked.broken else "bold green"
+    tail = f"latency {_latency(gain)}, weights {_percent(gain.weights)}, peak {_percent(gain.peak)}"
+    tail += "" if picked.complete else "; not all sets were looked at"
+    over = [f"{name} is still {small_share(value)} above its limit" for name, value in picked.broken.items()]
+    return Group(Text(head, style=state), remark([f"  {line}" for line in [*lines, tail, *over]], ""))
+
+
+def applied(found: Applied) -> Group:
+    """What was written, what it costs read back, and what became of the weights."""
+    lines = [f"{found.path}: {plural(len(found.changes), 'change')} made; read back and estimated anew:"]
+    for cost, value in found.costs.items():
+        lines.append(f"  {cost} {amount(_COSTS[cost], value)} (promised {amount(_COSTS[cost], found.promised[cost])})")
+    kinds = [f"{number} {label}" for label, number in sorted(found.labels.items())]
+    lines.append(f"weights carried over: {listed(kinds)}; how to train: {found.recipe}")
+    if not found.kept_promise:
+        lines.append("the written file costs something else than was promised; please report this")
+    return Group(remark(lines, "" if found.kept_promise else "yellow"))
+
+
+def _latency(gain: Gain) -> str:
+    return f"{_percent(gain.latency)} ± {gain.spread * 100:.1f}"
+
+
+def _percent(share: float) -> str:
+    text = f"{share * 100:+.1f}"
+    return "0 %" if float(text) == 0 else f"{text} %".replace("-", "−")

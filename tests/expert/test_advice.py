@@ -1,0 +1,111 @@
+"""Advice: what it promises is what the changed network costs, alone, together, within limits and on disk."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chipfit.errors import InvalidInput
+from chipfit.estimate.estimator import Estimator
+from chipfit.estimate.store import default_estimator
+from chipfit.expert.advice import Advice, advise
+from chipfit.expert.apply import apply
+from chipfit.expert.changes import possible_changes
+from chipfit.expert.limits import least_risk
+from chipfit.nets.load import load
+from chipfit.nets.network import Network
+from chipfit.targets import load_target
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return load("ibn_classifier")
+
+
+@pytest.fixture(scope="module")
+def estimator() -> Estimator:
+    return default_estimator(load_target("neural-engine"))
+
+
+@pytest.fixture(scope="module")
+def found(network: Network, estimator: Estimator) -> Advice:
+    return advise(network, estimator)
+
+
+def test_every_change_brings_what_it_says_to_the_network_that_it_makes(found: Advice) -> None:
+    base = found.given
+    for item in found.listed():
+        made = found.changes.space.close(list(found.code_of([item.id])))
+        costs = found.estimator.costs(made)
+        assert costs.latency_s[0] / base.latency_s[0] - 1 == pytest.approx(item.alone.latency, abs=1e-9)
+        assert costs.peak_bytes[0] / base.peak_bytes[0] - 1 == pytest.approx(item.alone.peak, abs=1e-9)
+        assert costs.weight_bytes[0] / base.weight_bytes[0] - 1 == pytest.approx(item.alone.weights, abs=1e-9)
+
+
+def test_the_set_is_the_fastest_of_all_sets_of_its_changes(found: Advice) -> None:
+    assert found.advised
+    assert found.fastest
+    changed = [item.change for item in found.advised][:10]
+    codes = np.repeat(np.array([found.code]), 2 ** len(changed), axis=0)
+    for row, kept in zip(codes, product((True, False), repeat=len(changed)), strict=True):
+        for change, stays in zip(changed, kept, strict=True):
+            if not stays:
+                row[change.decision] = 0
+    latency_s = found.prepared.latency_s(codes)
+    assert latency_s.argmin() == 0
+    for item in found.advised:
+        assert item.within < 0
+
+
+def test_limits_are_met_with_least_risk_or_said_to_be_impossible(found: Advice) -> None:
+    base = float(found.given.latency_s[0])
+    loose = least_risk(found, {"latency": base})
+    assert not any(loose.code)
+    for share in (0.95, 0.7):
+        picked = least_risk(found, {"latency": share * base, "memory": float(found.given.peak_bytes[0])})
+        costs = found.prepared.at(np.array([picked.code]))
+        assert not picked.broken
+        assert costs.latency_s[0] <= share * base
+        assert costs.peak_bytes[0] <= found.given.peak_bytes[0]
+    impossible = least_risk(found, {"latency": base / 1e4})
+    assert impossible.broken["latency"] > 1
+    with pytest.raises(InvalidInput, match="limit on"):
+        least_risk(found, {"beauty": 1.0})
+    with pytest.raises(InvalidInput, match="above 0"):
+        least_risk(found, {"latency": 0.0})
+
+
+@pytest.mark.parametrize("name", ["made.onnx", "made.tflite"])
+def test_what_is_written_costs_what_was_promised(found: Advice, tmp_path: Path, name: str) -> None:
+    made = apply(found, found.code, tmp_path / name)
+    assert made.kept_promise
+    assert made.costs["latency"] == pytest.approx(float(found.given.latency_s[0]) * (1 + found.together.latency))
+    assert made.recipe.read_text().startswith("model")
+    assert sum(made.labels.values()) > 0
+
+
+def test_nothing_is_written_without_changes_or_a_known_format(found: Advice, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no change"):
+        apply(found, [0] * len(found.code), tmp_path / "made.onnx")
+    with pytest.raises(InvalidInput, match=r"\.onnx or \.tflite"):
+        apply(found, found.code, tmp_path / "made.xyz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_are_known_and_one_decision_is_made_once(found: Advice) -> None:
+    with pytest.raises(InvalidInput, match="there is no change"):
+        found.code_of(["A999"])
+    by_decision: dict[int, list[str]] = {}
+    for change in found.changes.known:
+        by_decision.setdefault(change.decision, []).append(change.name)
+    several = next(names for names in by_decision.values() if len(names) > 1)
+    with pytest.raises(InvalidInput, match="choose one"):
+        found.code_of(several[:2])
+
+
+def test_the_zero_code_is_the_network_as_given(network: Network) -> None:
+    changes = possible_changes(network.graph)
+    assert len({change.name for change in changes.known}) == len(changes.known)
+    closed = changes.space.close([0] * len(changes.space.decisions))
+    assert [node.key for node in closed.nodes] == [node.key for node in network.graph.nodes]
