@@ -177,14 +177,29 @@ def test_average_cost_rises_with_capacity_except_through_the_network_as_given(lo
         assert all(more > 1.01 * less for (_, less), (_, more) in itertools.pairwise(steps))
 
 
-def test_huge_ranges_are_thinned_to_steps_that_are_even_in_cost() -> None:
-    first, second = tuple(range(512, 0, -1)), (16, 32)
+def test_huge_ranges_are_thinned_to_steps_of_equal_ratios_of_cost() -> None:
+    first, second = tuple(range(512, 1, -1)), (16, 32)
     curated = curate(space(first, second), pairs(np.outer(first, second) * 1.0, first, second), most=9)
     left = offered(curated, 0)
     assert len(left) == 9
-    assert (left[0], left[-1]) == (1, 512)
-    assert np.diff(np.array(left, dtype=float)).max() <= 1.05 * 511 / 8
+    np.testing.assert_allclose(np.array(left, dtype=float), [2, 4, 8, 16, 32, 64, 128, 256, 512], rtol=0.01)
     assert any("too near to" in sentence for sentence in curated.reasons()["width0"])
+
+
+def test_options_that_are_no_numbers_are_never_thinned() -> None:
+    names = Graph((Input("input", (1, 3, 8, 8)),), (), ("input",), (Decision("kind", tuple("abcd")),))
+    values = {"latency_s": np.arange(1.0, 5), "macs": np.arange(2.0, 6), "parameters": np.ones(4)}
+    tables = Given({name: [((0,), each)] for name, each in values.items()})
+    assert curate(names, tables, most=2).kept == ((0, 3, 2, 1),)
+
+
+def test_neighbouring_options_are_alike(opened: Graph, estimator: Estimator) -> None:
+    tables = estimator.prepare(opened).tables
+    assert tables is not None
+    for decision in curate(opened, tables).space.decisions:
+        assert isinstance(decision.options[0], str) or list(decision.options[1:]) == sorted(
+            decision.options[1:], reverse=True
+        )
 
 
 def test_options_of_equal_size_are_left_alone() -> None:

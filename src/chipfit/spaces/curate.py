@@ -35,8 +35,9 @@ CAPACITIES = ("macs", "parameters")
 """What makes an option larger than another: none of these less, one of them more."""
 
 TOLERANCE = 0.01
-MOST = 12
+MOST = 8
 ROUNDING = 1e-12
+SMALLEST = np.finfo(np.float64).tiny
 
 
 class Tables(Protocol):
@@ -121,7 +122,7 @@ def curate(space: Graph, tables: Tables, tolerance: float = TOLERANCE, most: int
         work.settle(average=True)
     while work.thin(most):
         work.settle(average=not safe)
-    return Curated(space, tuple(tuple(map(int, options)) for options in work.alive), tuple(work.removed))
+    return Curated(space, tuple(work.ordered(index) for index in range(len(work.alive))), tuple(work.removed))
 
 
 class _Work:
@@ -131,6 +132,7 @@ class _Work:
         self.cost = tables.tables("latency_s")
         self.capacities = [tables.tables(name) for name in CAPACITIES]
         self.tolerance = tolerance
+        self.numbers = [not any(isinstance(option, str) for option in item.options) for item in space.decisions]
         self.alive: list[Indices] = [np.arange(len(decision)) for decision in space.decisions]
         self.removed: list[Removal] = []
 
@@ -148,8 +150,8 @@ class _Work:
                     changed = True
 
     def thin(self, most: int) -> bool:
-        """Leaves at most `most` options of every decision, evenly spaced in average latency; whether any went."""
-        crowded = [index for index, options in enumerate(self.alive) if len(options) > most]
+        """Leaves at most `most` options of every decision between numbers; whether any went."""
+        crowded = [index for index, options in enumerate(self.alive) if self.numbers[index] and len(options) > most]
         for index in crowded:
             view = self.view(index)
             self.drop(index, view, view.thinned(most), Reason.THINNED)
@@ -164,6 +166,11 @@ class _Work:
             why = Reason.DEARER if dearer else reason
             self.removed.append(Removal(index, int(view.options[place]), int(view.options[other]), why))
         self.alive[index] = view.options[instead < 0]
+
+    def ordered(self, index: int) -> tuple[int, ...]:
+        """What a decision still offers: option 0, then the others from the largest to the smallest."""
+        view = self.view(index)
+        return 0, *(int(option) for option in view.options[view.descending] if option)
 
     def view(self, index: int) -> _View:
         """A decision over what all decisions still offer."""
@@ -224,8 +231,8 @@ class _View:
         return holds & smaller
 
     def thinned(self, most: int) -> Indices:
-        """For every option (n,) -1 where it is among `most` evenly spaced in cost, else the next larger one kept."""
-        cost, order = self.average, self.descending
+        """For every option (n,) -1 where it is among `most` in equal ratios of cost, else the next larger one kept."""
+        cost, order = np.log(np.maximum(self.average, SMALLEST)), self.descending
         kept = self.options == 0
         kept[order[0]] = True
         for wanted in np.linspace(cost.max(), cost.min(), most):
