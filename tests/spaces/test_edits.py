@@ -113,6 +113,19 @@ def test_fusion_replaces_expansion_and_depthwise_by_one_full_convolution() -> No
     assert not {"stage2.block1.expand", "stage2.block1.depthwise"} & set(fused.by_key)
 
 
+def test_blocks_right_behind_each_other_read_what_was_chosen_before() -> None:
+    b = Builder()
+    x = b.depthwise(b.input("x", (1, 8, 9, 9)), key="first")
+    for index in range(3):
+        x = b.depthwise(b.conv(x, 8, key=f"block{index}.expand"), key=f"block{index}.depthwise")
+    graph = b.graph(b.depthwise(x, key="last"))
+    fused = fuse_inverted_bottlenecks(graph).close([1, 1, 1])
+    assert list(fused.by_key) == ["first", "block0.fused", "block1.fused", "block2.fused", "last"]
+    standard = standard_convolutions(graph).close([1] * 5)
+    assert [key for key in standard.by_key if key.endswith("depthwise")] == []
+    assert standard.by_key["last.standard"].inputs == ("block2.depthwise.standard",)
+
+
 def test_bottlenecks_of_an_imported_network_are_found_by_structure() -> None:
     found = inverted_bottlenecks(imported())
     assert [(item.expand.key, item.depthwise.key) for item in found.values()] == [

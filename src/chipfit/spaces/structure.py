@@ -77,7 +77,9 @@ def _with_fused(graph: Graph, name: str, block: Bottleneck, index: Value) -> Gra
     bias = depthwise.bias or (not normalised and (expand.bias or bool(block.between)))
     key = unique_key(graph, f"{name}.fused")
     origin = Origin("compose", (block.expand.key, block.depthwise.key))
-    branch = [Node(key, replace(depthwise, groups=1, bias=bias), block.expand.inputs, origin)]
+    # Its inputs of now: the block before may have become a choice as well.
+    inputs = graph.by_key[block.expand.key].inputs
+    branch = [Node(key, replace(depthwise, groups=1, bias=bias), inputs, origin)]
     for node in block.tail:
         suffix = "bn" if isinstance(node.op, BatchNorm) else "act"
         copy = unique_key(graph, f"{key}.{suffix}")
@@ -99,7 +101,8 @@ def standard_convolutions(graph: Graph) -> Graph:
         graph = with_decision(graph, decision)
         assert isinstance(node.op, Conv2d)
         key = unique_key(graph, f"{node.key}.standard")
-        standard = Node(key, replace(node.op, groups=1), node.inputs, Origin("dense", (node.key,)))
+        inputs = graph.by_key[node.key].inputs
+        standard = Node(key, replace(node.op, groups=1), inputs, Origin("dense", (node.key,)))
         index = choose(decision, (0, 1))
         graph = add_alternative(graph, node.key, key, index, f"{node.key}.form", [standard])
     return graph
