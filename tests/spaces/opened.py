@@ -11,6 +11,7 @@ from tests.spaces.networks import bottlenecks, random_code
 
 from chipfit.graph.build import Builder, conv_bn_act, depthwise_separable, inverted_bottleneck
 from chipfit.graph.graph import Graph
+from chipfit.graph.ops import Conv2d
 from chipfit.nets.inherit import Inherited, inherit
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network, Weights, check_weights
