@@ -7,7 +7,7 @@ import sys
 import typer
 from typer.core import TyperGroup
 
-from chipfit.cli import advising, designing, inspect, measuring, runs
+from chipfit.cli import advising, designing, inspect, landscape, measuring, runs
 from chipfit.errors import ChipfitError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ for command in (
     inspect.estimate,
     advising.advise,
     inspect.space,
+    landscape.landscape,
     designing.design,
     runs.search,
     runs.report,
