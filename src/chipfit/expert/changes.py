@@ -161,13 +161,16 @@ def _words(kind: str, given: object, chosen: object) -> tuple[str, Carried, str,
         return f"{before}×{before} → {after}×{after} window", "approximate", "windows lose their rim, retrain", True
     if kind == "size":
         return f"input of {given} → {chosen} pixels", "approximate", "less detail, retrain", True
+    if kind == "factor" and chosen != "two":
+        return "one window → smaller ones in a row", "reinitialised", "new weights, retrain", True
+    if kind == "activation":
+        return f"{given} → {chosen}", "approximate", "another function, retrain", False
     return _KINDS.get(kind, (f"{given} → {chosen}", "approximate", "retrain", True))
 
 
 _KINDS: Mapping[str, tuple[str, Carried, str, bool]] = {
     "fuse": ("fuse expansion and depthwise into one convolution", "approximate", "weights composed, retrain", False),
     "depthwise": ("depthwise → standard convolution", "exact", "the same function", False),
-    "activation": ("activation → one that only limits", "approximate", "another function, retrain", False),
     "factor": ("one window → two in a row", "approximate", "weights factorised, retrain", True),
     "earlier": ("halve the resolution earlier", "approximate", "less detail, retrain", True),
 }
