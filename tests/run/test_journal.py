@@ -73,7 +73,9 @@ def test_a_killed_writer_loses_at_most_the_trial_being_added(tmp_path: Path) -> 
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(dice.randint(1, 40))]
         process.kill()
-        said += process.communicate()[0].splitlines()
+        # Not `communicate`, which loses what has been read ahead of the lines.
+        said += process.stdout.read().splitlines()
+        process.communicate()
         with Journal(tmp_path) as journal:
             found = journal.trials()
         assert found == [trial(number) for number in range(len(found))]
