@@ -222,7 +222,7 @@ class _View:
 
     def covered(self, place: int, tolerance: float) -> Bools:
         """Which options (n,) are smaller than that at a place and cost no less, under every combination."""
-        holds = _least([part + tolerance * np.ptp(part, axis=0) - part[place] for part in self.cost], len(self.options))
+        holds = _least([(1 + tolerance) * part - part[place] for part in self.cost], len(self.options))
         smaller = np.zeros(len(self.options), dtype=np.bool_)
         for slices in self.capacities:
             more = [part[place] - part for part in slices]
