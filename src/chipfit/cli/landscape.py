@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from chipfit.spaces.curate import Curated
     from chipfit.spaces.landscape import Landscape
 
+SHOWN = 8
+"""Reasons for removed options that are shown for each decision."""
+
 
 def landscape(
     model: Annotated[str, typer.Argument(help="A study file (.toml), or a model as in estimate.")],
@@ -168,7 +171,9 @@ def _show(found: Landscape, curated: Curated | None, title: str, out: Path | Non
         if curated is not None:
             kept = [found.space.decisions[index].options[option] for option in curated.kept[index]]
             lines.append(f"  worth offering: {', '.join(map(str, kept))}")
-            lines += [f"    {sentence}" for sentence in curated.reasons().get(name, ())]
+            reasons = curated.reasons().get(name, ())
+            lines += [f"    {sentence}" for sentence in reasons[:SHOWN]]
+            lines += [f"    and {len(reasons) - SHOWN} more reasons (all: --json)"] if len(reasons) > SHOWN else []
         for line in lines:
             console.print(line, highlight=False, markup=False)
     if curated is None:

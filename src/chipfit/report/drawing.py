@@ -173,7 +173,7 @@ def _write(image: Image.Image, words: Words, scale: int) -> None:
     font = ImageFont.load_default(words.size * scale)
     text = plain(words.text).translate(_PLAINER)
     x, y = (value * scale for value in words.place)
-    heavier: dict[str, Any] = {"stroke_width": 0.03 * words.size * scale} if words.bold else {}
+    heavier: dict[str, Any] = {"stroke_width": 0.02 * words.size * scale} if words.bold else {}
     if not words.turned:
         ImageDraw.Draw(image).text((x, y), text, words.colour, font, _ANCHORS[words.anchor], **heavier)
         return

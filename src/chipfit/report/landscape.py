@@ -22,8 +22,8 @@ INK, FAINT, GRID = "#22303c", "#6b7885", "#e3e7eb"
 CHIP, SMOOTH, OFFERED, GIVEN, PATH = "#1f5fa8", "#8a96a3", "#e0701a", "#22303c", "#1a9b76"
 SHADES = np.array([[250, 246, 226], [247, 205, 116], [230, 125, 77], [173, 54, 92], [84, 23, 92], [20, 11, 52]])
 """From cheap to dear, darker all the way, so that it also reads in grey."""
-LABELLED = 14
-"""Options worth offering up to which each is named in the picture."""
+APART = 34
+"""Pixels between two options that are both named in the picture, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def picture(
 ) -> Drawing:
     """The drawing of a landscape. `kept` are the options worth offering of each of its decisions, by index in the
     space; `path` is what a search tried, in order, empty where none is shown."""
-    marks: list[Mark] = [Words((40, 44), title, 22, INK, bold=True), Words((40, 68), subtitle, 13, FAINT)]
+    marks: list[Mark] = [Words((40, 38), title, 22, INK, bold=True), Words((40, 60), subtitle, 13, FAINT)]
     marks += _lines(found, kept[0], path) if len(found.decisions) == 1 else _map(found, kept, path)
     return Drawing(WIDTH, HEIGHT, f"{title}. {subtitle}", marks)
 
@@ -65,17 +65,19 @@ def _lines(found: Landscape, kept: Sequence[int], path: Sequence[Step]) -> list[
     places = _positions(found.labels(0))
     x = _padded(float(places[0]), float(places[-1]))
     floor = 400.0 if path else 490.0
-    upper = _Frame(x, _padded(float(macs.min()) / 1e6, float(macs.max()) / 1e6), 90, 930, 92, 172)
-    lower = _Frame(x, _padded(float(latency.min()) * 1e3, float(latency.max()) * 1e3), 90, 930, 200, floor)
+    upper = _Frame(x, _padded(float(macs.min()) / 1e6, float(macs.max()) / 1e6), 90, 930, 108, 184)
+    lower = _Frame(x, _padded(float(latency.min()) * 1e3, float(latency.max()) * 1e3), 90, 930, 210, floor)
     marks = _axes(upper, found, "million MACs", 3, named=False) + _axes(lower, found, "latency in ms", 6, not path)
     marks.append(Line(tuple(upper.at(p, value / 1e6) for p, value in zip(places, macs, strict=True)), SMOOTH, 2.5))
     marks.append(Line(tuple(lower.at(p, value * 1e3) for p, value in zip(places, latency, strict=True)), CHIP, 2.5))
+    named: list[float] = []
     for index in kept:
         place = found.options[0].index(index)
         spot = lower.at(places[place], latency[place] * 1e3)
         marks.append(Dot(spot, 6, OFFERED))
-        if len(kept) <= LABELLED:
+        if all(abs(spot[0] - other) > APART for other in named):
             marks.append(Words((spot[0], spot[1] - 11), str(found.labels(0)[place]), 12, OFFERED, "middle"))
+            named.append(spot[0])
     (given,) = found.given
     marks.append(Dot(lower.at(places[given], latency[given] * 1e3), 4, GIVEN))
     entries = [("MACs", SMOOTH), ("the chip", CHIP), ("worth offering", OFFERED), ("as given", GIVEN)]
@@ -188,7 +190,7 @@ def _legend(entries: Sequence[tuple[str, str]]) -> list[Mark]:
     marks: list[Mark] = []
     x = 90.0
     for text, colour in entries:
-        marks += [Dot((x, 82), 5, colour, 0), Words((x + 10, 86), text, 13, INK)]
+        marks += [Dot((x, 82), 5, colour, 0), Words((x + 10, 87), text, 13, INK)]
         x += 34 + 7.0 * len(text)
     return marks
 

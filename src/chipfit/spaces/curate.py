@@ -34,8 +34,11 @@ Slices = list[Floats]
 CAPACITIES = ("macs", "parameters")
 """What makes an option larger than another: none of these less, one of them more."""
 
-TOLERANCE = 0.01
+TOLERANCE = 0.001
+FREE = 0.25
 MOST = 8
+BASE = 0.1
+"""What the scale of costs that options are spread on begins with, as a share of the range of these costs."""
 ROUNDING = 1e-12
 SMALLEST = np.finfo(np.float64).tiny
 
@@ -102,21 +105,34 @@ class Curated:
         return found
 
 
-def curate(space: Graph, tables: Tables, tolerance: float = TOLERANCE, most: int = MOST, safe: bool = False) -> Curated:
+def curate(
+    space: Graph,
+    tables: Tables,
+    tolerance: float = TOLERANCE,
+    free: float = FREE,
+    most: int = MOST,
+    safe: bool = False,
+) -> Curated:
     """Keeps of every decision the options whose latency rises with what they give.
 
-    An option goes where a larger one (`CAPACITIES`) costs at most `tolerance` (a fraction) more, compared over all
-    subgraphs that depend on the decision: first where that holds under every combination of what their other decisions
-    still offer, then, unless `safe`, where it holds on average over these. Of numbers at most `most` options are left,
-    in steps of equal ratios of average latency. All is repeated until nothing changes. Option 0 always stays and comes
-    first; the others follow from the largest to the smallest, so that neighbouring options are alike.
-    With `safe` and a tolerance of 0, every network of the space has one among those left before thinning that is at
-    least as large and at most as slow. Tables that share more than the decision are compared one by one, which may keep
-    an option too many, never too few. Raises `InvalidInput` for a tolerance below 0 or less than two options.
+    An option goes where a larger one (`CAPACITIES`) costs nearly nothing more: at most `tolerance` of the latency of
+    the network as given, and for what it gives more at most the share `free` of what that costs on average along the
+    decision. Costs are compared over all subgraphs that depend on it: first where that holds under every combination
+    of what their other decisions still offer, then, unless `safe`, where it holds on average over these. Of numbers at
+    most `most` options are left, in steps that become larger as what they add to the latency does. All is repeated
+    until nothing changes. Option 0 always stays and comes first; the others follow from the largest to the smallest,
+    so that neighbouring options are alike.
+    With `safe`, a tolerance of 0 and nothing free, every network of the space has one among those left before thinning
+    that is at least as large and at most as slow. Tables that share more than the decision are compared one by one,
+    which may keep an option too many, never too few. Raises `InvalidInput` for a tolerance below 0, a share that is not
+    from 0 to below 1, or less than two options.
     """
-    if tolerance < 0 or most < 2:
-        raise InvalidInput(f"curation needs a tolerance of at least 0 and 2 options, got {tolerance} and {most}")
-    work = _Work(space, tables, tolerance)
+    if tolerance < 0 or not 0 <= free < 1 or most < 2:
+        raise InvalidInput(
+            f"curation needs a tolerance of at least 0, a free share from 0 to below 1 and at least 2 options, got "
+            f"{tolerance}, {free} and {most}"
+        )
+    work = _Work(space, tables, tolerance, free)
     work.settle(average=False)
     if not safe:
         work.settle(average=True)
@@ -128,10 +144,11 @@ def curate(space: Graph, tables: Tables, tolerance: float = TOLERANCE, most: int
 class _Work:
     """A curation under way: the options that are `alive`, and what was `removed`."""
 
-    def __init__(self, space: Graph, tables: Tables, tolerance: float) -> None:
+    def __init__(self, space: Graph, tables: Tables, tolerance: float, free: float) -> None:
         self.cost = tables.tables("latency_s")
         self.capacities = [tables.tables(name) for name in CAPACITIES]
-        self.tolerance = tolerance
+        given = sum(float(values[(0,) * values.ndim]) for _, values in self.cost)
+        self.tolerance, self.free = tolerance * given, free
         self.numbers = [not any(isinstance(option, str) for option in item.options) for item in space.decisions]
         self.alive: list[Indices] = [np.arange(len(decision)) for decision in space.decisions]
         self.removed: list[Removal] = []
@@ -144,7 +161,7 @@ class _Work:
             # One decision after another: two options that each wait for the other must not both stay, nor both go.
             for index in range(len(self.alive)):
                 view = self.view(index)
-                instead = (view.averaged() if average else view).dominated(self.tolerance)
+                instead = (view.averaged() if average else view).dominated(self.tolerance, self.free)
                 if (instead >= 0).any():
                     self.drop(index, view, instead, Reason.AVERAGE if average else Reason.PLATEAU)
                     changed = True
@@ -162,7 +179,7 @@ class _Work:
         average = view.average
         for place in np.flatnonzero(instead >= 0):
             other = int(instead[place])
-            dearer = reason is not Reason.THINNED and average[place] > (1 + self.tolerance) * average[other]
+            dearer = reason is not Reason.THINNED and average[place] > average[other] + self.tolerance
             why = Reason.DEARER if dearer else reason
             self.removed.append(Removal(index, int(view.options[place]), int(view.options[other]), why))
         self.alive[index] = view.options[instead < 0]
@@ -211,18 +228,27 @@ class _View:
             self.options, [self.average[:, None]], [[self._mean(slices)[:, None]] for slices in self.capacities]
         )
 
-    def dominated(self, tolerance: float) -> Indices:
-        """For every option (n,) the place of a larger one that stays and costs no more, else -1; option 0 stays."""
+    def dominated(self, tolerance: float, free: float) -> Indices:
+        """For every option (n,) the place of a larger one that stays and costs no more, else -1; option 0 stays.
+
+        What counts as no more: `tolerance` in seconds, and `free` as in `curate`.
+        """
+        sizes = self._mean(self.capacities[0])
+        given = (sizes - sizes.min()) / max(float(np.ptp(sizes)), SMALLEST)
         instead = np.full(len(self.options), -1, dtype=np.int64)
         for place in self.descending:
             if instead[place] < 0:
-                covered = self.covered(place, tolerance) & (instead < 0) & (self.options > 0)
-                instead[covered] = place
+                covered = self.covered(place, tolerance, free * np.maximum(given[place] - given, 0))
+                instead[covered & (instead < 0) & (self.options > 0)] = place
         return instead
 
-    def covered(self, place: int, tolerance: float) -> Bools:
-        """Which options (n,) are smaller than that at a place and cost no less, under every combination."""
-        holds = _least([(1 + tolerance) * part - part[place] for part in self.cost], len(self.options))
+    def covered(self, place: int, tolerance: float, share: Floats) -> Bools:
+        """Which options (n,) are smaller than that at a place and cost no less, under every combination.
+
+        No less within `tolerance` seconds and a `share` (n,) of the range of costs along the decision.
+        """
+        less = [part - part[place] + share[:, None] * np.ptp(part, axis=0) for part in self.cost]
+        holds = _least(less, len(self.options), tolerance)
         smaller = np.zeros(len(self.options), dtype=np.bool_)
         for slices in self.capacities:
             more = [part[place] - part for part in slices]
@@ -231,8 +257,13 @@ class _View:
         return holds & smaller
 
     def thinned(self, most: int) -> Indices:
-        """For every option (n,) -1 where it is among `most` in equal ratios of cost, else the next larger one kept."""
-        cost, order = np.log(np.maximum(self.average, SMALLEST)), self.descending
+        """For every option (n,) -1 where it is among `most` evenly spread in cost, else the next larger one kept.
+
+        Spread on a logarithmic scale that begins a little below the cheapest: only differences of a decision's costs
+        mean something, as its tables may hold what does not depend on it.
+        """
+        cost, order = self.average, self.descending
+        cost = np.log(cost - cost.min() + BASE * np.ptp(cost) + SMALLEST)
         kept = self.options == 0
         kept[order[0]] = True
         for wanted in np.linspace(cost.max(), cost.min(), most):
@@ -249,13 +280,13 @@ class _View:
         return sum((part.mean(axis=1) for part in slices), np.zeros(len(self.options)))
 
 
-def _least(parts: Slices, count: int) -> Bools:
-    """Whether a sum of differences is nowhere below 0 (n,), but for rounding."""
+def _least(parts: Slices, count: int, tolerance: float = 0.0) -> Bools:
+    """Whether a sum of differences is nowhere below 0 (n,), but for a tolerance and rounding."""
     least, size = np.zeros(count), np.zeros(count)
     for part in parts:
         least += part.min(axis=1)
         size += np.abs(part).max(axis=1)
-    return least >= -ROUNDING * size
+    return least >= -(tolerance + ROUNDING * size)
 
 
 def _sentences(decision: Decision, removals: Sequence[Removal], kept: Sequence[int]) -> list[str]:
@@ -303,11 +334,11 @@ def listed(decision: Decision, options: Sequence[Option]) -> tuple[int, ...]:
 def monotone(capacity: Sequence[float], cost: Sequence[float], tolerance: float = 0.0) -> tuple[int, ...]:
     """Indices of option 0 and of the options along which cost rises with capacity, both (n,) with option 0 first.
 
-    An option goes where a larger one costs at most `tolerance` (a fraction) more. Raises `InvalidInput` for lengths
-    that differ or are 0.
+    An option goes where a larger one costs at most `tolerance` more. Raises `InvalidInput` for lengths that differ or
+    are 0.
     """
     if len(capacity) != len(cost) or not len(cost):
         raise InvalidInput(f"give one capacity and one cost per option, got {len(capacity)} and {len(cost)}")
     column = np.array([cost, capacity], dtype=np.float64)[:, :, None]
-    instead = _View(np.arange(len(cost)), [column[0]], [[column[1]]]).dominated(tolerance)
+    instead = _View(np.arange(len(cost)), [column[0]], [[column[1]]]).dominated(tolerance, 0.0)
     return tuple(int(index) for index in np.flatnonzero(instead < 0))
