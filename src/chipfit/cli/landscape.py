@@ -144,7 +144,7 @@ def _headline(found: Landscape, title: str) -> str:
         return title
     at = int(np.abs(np.log(ratios)).argmax())
     labels = found.labels(0)
-    return f"{title}: {labels[at]} to {labels[at + 1]} is {(ratios[at] - 1) * 100:+.1f} % of latency"
+    return f"{title}: {labels[at]} to {labels[at + 1]} costs {(ratios[at] - 1) * 100:+.1f} %"
 
 
 def _subtitle(found: Landscape, used: Estimator) -> str:

@@ -76,7 +76,7 @@ def _lines(found: Landscape, kept: Sequence[int], path: Sequence[Step]) -> list[
         spot = lower.at(places[place], latency[place] * 1e3)
         marks.append(Dot(spot, 6, OFFERED))
         if all(abs(spot[0] - other) > APART for other in named):
-            marks.append(Words((spot[0], spot[1] - 11), str(found.labels(0)[place]), 12, OFFERED, "middle"))
+            marks.append(Words((spot[0] + 7, spot[1] + 18), str(found.labels(0)[place]), 13, OFFERED))
             named.append(spot[0])
     (given,) = found.given
     marks.append(Dot(lower.at(places[given], latency[given] * 1e3), 4, GIVEN))

@@ -20,6 +20,7 @@ from chipfit.report.architecture import kind_of
 from chipfit.report.findings import COST_TITLES, Line, sources, trained_on
 from chipfit.report.findings import comparison as compared
 from chipfit.report.words import amount, change, count, latency, listed, plain, plural, share, small_share
+from chipfit.spaces.curate import curate
 
 if TYPE_CHECKING:
     from chipfit.estimate.check import Check
@@ -265,7 +266,17 @@ def preflight(problem: Problem, found: Preflight) -> Group:
         opened.add_row(Text(plain(decision.name)), Text(plain(edits.get(index, ""))), Text(options))
     sampled = "all evaluated" if found.sampled >= found.size else f"ranges from a sample of {found.sampled:,}"
     size = f"{plural(len(decisions), 'decision')}, {count(found.size)} networks ({sampled})"
-    return Group(opened, Text(size, style="bold"), Text(), _ranges(found), _satisfiable(problem, found))
+    return Group(
+        opened, Text(size, style="bold"), _curated(problem), Text(), _ranges(found), _satisfiable(problem, found)
+    )
+
+
+def _curated(problem: Problem) -> Text:
+    """What curation would leave of a space."""
+    if problem.prepared.tables is None:
+        return Text("not curated: the tables of this space are too large", style="dim")
+    left = curate(problem.space, problem.prepared.tables)
+    return Text(f"curation would leave {count(left.size)} (why: chipfit landscape)", style="dim")
 
 
 def _ranges(found: Preflight) -> Table:
