@@ -36,9 +36,13 @@ from chipfit.spaces.curate import curate, multiples
 from chipfit.spaces.sizes import open_widths
 from chipfit.targets import load_target
 
-KNOWN = (("ibn_classifier-96", 1), ("mobilenet_v2-0.5-96", 2), ("resnet8", 1))
-UNSEEN = (("mobilenet_v1-0.5-96", 2), ("ds_cnn", 1), ("ibn_detector-0.5-128", 2), ("mobilenet_v2-0.75-160", 2))
-"""Networks and the steps in which their channel counts are open."""
+TUNED = (("ibn_classifier-96", 1), ("mobilenet_v2-0.5-96", 2), ("resnet8", 1))
+OTHERS = (("mobilenet_v1-0.5-96", 2), ("ds_cnn", 1), ("ibn_detector-0.5-128", 2), ("mobilenet_v2-0.75-160", 2))
+"""Networks and the steps in which their channel counts are open.
+
+The rule and its defaults were chosen on the first; results of the others, of an earlier rule, had been seen before the
+last one was settled, so that neither is a clean hold-out. For one, give networks of your own.
+"""
 WIDEST = (1.0, 1.25)
 """Largest widths that are offered, as factors of those given."""
 SEEDS = range(20)
@@ -162,7 +166,7 @@ def compare(target: str, network: str, step: int, widest: float) -> None:
 
 def main() -> None:
     for target in sys.argv[1:] or ["neural-engine"]:
-        for title, networks in (("known", KNOWN), ("unseen", UNSEEN)):
+        for title, networks in (("tuned on", TUNED), ("others", OTHERS)):
             for widest, (network, step) in itertools.product(WIDEST, networks):
                 print(f"[{title}]", end=" ")
                 try:
