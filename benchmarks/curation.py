@@ -8,7 +8,7 @@ logarithm of the network's MACs plus half that of its parameters, below those of
 counts for nothing. The other objective is the latency that the target's estimator predicts. Hypervolumes are shares of
 the rectangle from the ideal to the latency of the network as given and the loss of the smallest network of the space.
 Curation sees the estimator's tables and never this proxy. Its defaults were chosen on ibn_classifier and mobilenet_v2
-of `KNOWN` on neural-engine, and on ibn_classifier and ibn_detector on ethos-u55-256.
+of `TUNED` on neural-engine, and on ibn_classifier and ibn_detector on ethos-u55-256.
 """
 
 from __future__ import annotations
