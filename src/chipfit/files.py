@@ -16,6 +16,12 @@ from chipfit.errors import InvalidInput, StorageFull
 
 PARTIAL = ".partial"
 
+USER_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What a user's own code raises while it runs here."""
+
 
 @contextlib.contextmanager
 def whole_file(path: Path, remedy: str = "give another place") -> Generator[BinaryIO]:

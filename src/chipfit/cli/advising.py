@@ -111,12 +111,13 @@ def _json(model: str, found: Advice, picked: Chosen | None, made: Applied | None
                 ("left", found.left),
             )
         },
-        "together": _gain(found.together, detail) | {"fastest": found.fastest},
+        "together": _gain(found.together, detail),
+        "fastest": _gain(found.gains.of(found.fastest), detail),
     }
     if picked is not None:
         names = [item.name for item in found.changes.known if picked.code[item.decision] == item.option]
         result["chosen"] = {"changes": names, "broken": dict(picked.broken), "complete": picked.complete}
-        result["chosen"] |= _gain(found.gain(picked.code), detail)
+        result["chosen"] |= _gain(found.gains.of(picked.code), detail)
     if made is not None:
         result["written"] = {
             "path": str(made.path),

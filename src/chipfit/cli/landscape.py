@@ -41,8 +41,7 @@ def landscape(
 
     Of a model every channel count of a layer is looked at, by default of the slowest one.
     """
-    from chipfit.report.drawing import check_ending, write
-    from chipfit.report.landscape import picture
+    from chipfit.report.landscape import check_ending, write_picture
     from chipfit.spaces import landscape as landscapes
     from chipfit.spaces.curate import curate
 
@@ -62,7 +61,7 @@ def landscape(
     title = f"{model if len(model) < 40 else Path(model).name} on {used.target.name}"
     kept = [curated.kept[index] for index in found.decisions] if curated is not None else [()] * len(names)
     if out is not None:
-        write(picture(found, kept, steps, _headline(found, title), _subtitle(found, used)), out)
+        write_picture(found, kept, steps, _headline(found, title), _subtitle(found, used), out)
     if json:
         print_json(_as_json(model, found, curated, steps, used))
         return

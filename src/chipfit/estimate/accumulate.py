@@ -19,7 +19,6 @@ from chipfit.estimate.pieces.search import distinct
 from chipfit.estimate.regress import Prediction
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
 from chipfit.graph.graph import Graph
-from chipfit.graph.memory import Step
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.tables import TableMax, TableSum
 from chipfit.graph.totals import parameters
@@ -150,7 +149,13 @@ def tabulate(graph: Graph, target: Target, precision: Precision, predict: Predic
         TableSum.of([term[1:] for term in terms], graph.decisions, 3),
         TableSum.of([counted(subgraph, stored[subgraph.name]) for subgraph in subgraphs], graph.decisions, 2),
         parameters(graph),
-        TableMax.of(_peaks(steps, subgraphs, target, precision, stored, pace_of), graph.decisions),
+        TableMax.of(
+            [
+                [size for _, size in moment.held]
+                for moment in moments(steps, subgraphs, target, precision, stored, pace_of)
+            ],
+            graph.decisions,
+        ),
         systematic,
     )
 
@@ -181,18 +186,6 @@ def counted(subgraph: Subgraph, stored: Value) -> tuple[Value, Value]:
 def _split(columns: Floats, found: Sequence[_Enumeration]) -> list[Floats]:
     """Rows of all enumerations (m, any), shared out among them."""
     return np.split(columns, np.cumsum([len(each.values) for each in found])[:-1])
-
-
-def _peaks(
-    steps: Sequence[Step],
-    subgraphs: Sequence[Subgraph],
-    target: Target,
-    precision: Precision,
-    stored: Mapping[str, Value],
-    pace_of: Mapping[str, Pace],
-) -> list[list[Value]]:
-    found = moments(steps, subgraphs, target, precision, stored, pace_of)
-    return [[size for _, size in moment.held] for moment in found]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

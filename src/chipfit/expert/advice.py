@@ -9,21 +9,25 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from chipfit.errors import InvalidInput
 from chipfit.estimate.accumulate import Costs
 from chipfit.estimate.estimator import Estimator, LayerCost, SpaceCosts
 from chipfit.expert.changes import Change, Changes, possible_changes
 from chipfit.graph.graph import Graph
+from chipfit.graph.rewrite import restrict
 from chipfit.nets.network import Network
 from chipfit.search.exact import Table, minimum
 
 PRICE = 0.002
-"""Share of the latency that a change must save among all others that are made, or it is left out."""
+"""Share of the latency that a change must save at least among all others that are made, or it is left out."""
+
+SMALLEST = 1e-30
 
 WORSE = 0.05
 """Share of the latency above which a change that costs more is named as one to leave alone."""
 
-ROUNDS = 3
-"""Walks over all decisions where a space has no tables to find the best set of changes in."""
+ROUNDING = 1e-9
+"""Share of a latency that is no difference."""
 
 Codes = NDArray[np.int64]
 
@@ -41,6 +45,46 @@ class Gain:
     parameters: float
 
 
+@dataclass(frozen=True, eq=False)
+class Gains:
+    """What sets of changes bring to a network whose subgraphs cost `layers`."""
+
+    space: Graph
+    prepared: SpaceCosts
+    given: Costs
+    layers: Sequence[LayerCost]
+
+    def of(self, code: Sequence[int]) -> Gain:
+        """What one set of changes brings."""
+        return self.of_each([code])[0]
+
+    def of_each(self, codes: Sequence[Sequence[int]]) -> list[Gain]:
+        """What each of some sets of changes brings."""
+        costs = self.prepared.at(np.array(codes, np.int64))
+
+        def change(name: str) -> NDArray[np.float64]:
+            before = max(float(getattr(self.given, name)[0]), SMALLEST)
+            return np.asarray(getattr(costs, name), np.float64) / before - 1
+
+        spread = np.array([self._spread_s(code) for code in codes]) / float(self.given.latency_s[0])
+        shares = [change(name) for name in ("latency_s", "energy_j", "weight_bytes", "peak_bytes", "parameters")]
+        return [Gain(*row) for row in np.stack([shares[0], spread, *shares[1:]], axis=1).tolist()]
+
+    def _spread_s(self, code: Sequence[int]) -> float:
+        """One standard deviation of the difference in latency: errors of subgraphs that both networks have cancel, and
+        an error that all subgraphs share changes no share."""
+        before = {layer.name: (layer.latency_s, layer.spread_s) for layer in self.layers}
+        made = self.prepared.estimator.by_layer(self.space.close(list(code)))
+        after = {layer.name: (layer.latency_s, layer.spread_s) for layer in made}
+        changed = [
+            each.get(name, (0.0, 0.0))[1]
+            for name in before.keys() | after.keys()
+            if before.get(name) != after.get(name)
+            for each in (before, after)
+        ]
+        return float(np.sqrt(np.sum(np.square(changed))))
+
+
 @dataclass(frozen=True, slots=True)
 class Advised:
     """A change with what it brings by itself, and what the set of all advised changes loses without it."""
@@ -56,31 +100,37 @@ class Advised:
 class Advice:
     """What to change in a network on one chip.
 
-    `advised` are the changes of the fastest set, those that bring most first; `left` would cost more; `free` make a
-    layer larger at no cost; `sacrifices` are there for limits that the others do not meet. `together` is what the set
-    brings, `fastest` whether it is the fastest of all sets of these changes (exact), or the best that was found.
+    `advised` are the changes of the set `code`, those that bring most first: the fastest set in which every change
+    saves more than it is uncertain (exact where the space has tables). `left` would cost more; `free` make a layer
+    larger at no cost; `sacrifices` are there for limits that the others do not meet. `fastest` is the fastest set of
+    all, whatever its changes save.
     """
 
     network: Network
     estimator: Estimator
     changes: Changes
-    prepared: SpaceCosts
-    given: Costs
+    gains: Gains
     advised: tuple[Advised, ...]
     left: tuple[Advised, ...]
     free: tuple[Advised, ...]
     sacrifices: tuple[Advised, ...]
     code: tuple[int, ...]
-    fastest: bool
+    fastest: tuple[int, ...]
+
+    @property
+    def prepared(self) -> SpaceCosts:
+        """Costs of all sets of changes."""
+        return self.gains.prepared
+
+    @property
+    def given(self) -> Costs:
+        """Costs of the network as given."""
+        return self.gains.given
 
     @cached_property
     def together(self) -> Gain:
         """What all advised changes bring at once."""
-        return self.gain(self.code)
-
-    def gain(self, code: Sequence[int]) -> Gain:
-        """What a set of changes brings."""
-        return _gains(self.prepared, self.given, np.array([code], np.int64))[0]
+        return self.gains.of(self.code)
 
     def listed(self) -> tuple[Advised, ...]:
         """Everything with an id, in the order in which it is shown."""
@@ -95,8 +145,6 @@ class Advice:
 
 def code_of(changes: Changes, chosen: Sequence[Change]) -> tuple[int, ...]:
     """The code of some changes. Raises `InvalidInput` for two of one decision."""
-    from chipfit.errors import InvalidInput
-
     code = [0] * len(changes.space.decisions)
     for change in chosen:
         if code[change.decision] not in (0, change.option):
@@ -111,45 +159,32 @@ def advise(network: Network, estimator: Estimator) -> Advice:
 
     Raises `InvalidInput` where nothing can be changed, `InvalidGraph` for an open network.
     """
-    graph = network.graph
     crowded = [name for name, _ in estimator.peak(network).held]
-    changes = possible_changes(graph, crowded)
+    changes = possible_changes(network.graph, crowded)
     prepared = estimator.prepare(changes.space)
-    count = len(changes.space.decisions)
-    given = prepared.at(np.zeros((1, count), np.int64))
-    single = np.zeros((len(changes.known), count), np.int64)
-    for row, change in enumerate(changes.known):
-        single[row, change.decision] = change.option
-    alone = _gains(prepared, given, single)
-    offered = [not change.sacrifice for change in changes.known]
-    code, fastest = _fastest(prepared, changes, offered, float(given.latency_s[0]))
-    layers = estimator.by_layer(network)
-    return Advice(
-        network,
-        estimator,
-        changes,
-        prepared,
-        given,
-        *_sorted(prepared, given, changes, alone, code, layers),
-        tuple(int(option) for option in code),
-        fastest,
-    )
+    given = prepared.at(np.zeros((1, len(changes.space.decisions)), np.int64))
+    layers = estimator.by_layer(network.graph)
+    gains = Gains(changes.space, prepared, given, layers)
+    alone = gains.of_each([code_of(changes, [change]) for change in changes.known])
+    prices = [max(PRICE, gain.spread) for gain in alone]
+    code = _best(estimator, changes, prices, float(given.latency_s[0]))
+    fastest = _best(estimator, changes, [0.0] * len(prices), float(given.latency_s[0]))
+    sets = _sorted(gains, changes, alone, code)
+    return Advice(network, estimator, changes, gains, *sets, _plain(code), _plain(fastest))
+
+
+def _plain(code: Codes) -> tuple[int, ...]:
+    return tuple(int(option) for option in code)
 
 
 def _sorted(
-    prepared: SpaceCosts,
-    given: Costs,
-    changes: Changes,
-    alone: Sequence[Gain],
-    code: Codes,
-    layers: Sequence[LayerCost],
+    gains: Gains, changes: Changes, alone: Sequence[Gain], code: Codes
 ) -> tuple[tuple[Advised, ...], tuple[Advised, ...], tuple[Advised, ...], tuple[Advised, ...]]:
     """Changes of the set, to leave alone, for free and to sacrifice."""
     without = np.repeat(code[None], len(code), axis=0)
     np.fill_diagonal(without, 0)
-    base = float(given.latency_s[0])
-    whole = float(prepared.latency_s(code[None])[0])
-    lost = (prepared.latency_s(without) - whole) / base
+    whole, rest = gains.prepared.latency_s(code[None]), gains.prepared.latency_s(without)
+    lost = (rest - whole) / float(gains.given.latency_s[0])
     groups: dict[str, list[tuple[float, Change, Gain, float]]] = {name: [] for name in ("A", "K", "F", "S")}
     for change, gain in zip(changes.known, alone, strict=True):
         within = float(lost[change.decision])
@@ -169,7 +204,7 @@ def _sorted(
             ranked = _best_of_each(ranked)
         found.append(
             tuple(
-                Advised(f"{letter}{place}", change, gain, within, _why(change, layers))
+                Advised(f"{letter}{place}", change, gain, within, _why(change, gains.layers))
                 for place, (_, change, gain, within) in enumerate(ranked, 1)
             )
         )
@@ -182,74 +217,61 @@ def _best_of_each(ranked: Sequence[tuple[float, Change, Gain, float]]) -> list[t
     return [item for item in ranked if not (item[1].decision in seen or seen.add(item[1].decision))]
 
 
-def _fastest(prepared: SpaceCosts, changes: Changes, offered: Sequence[bool], latency_s: float) -> tuple[Codes, bool]:
-    """The set of offered changes with the lowest latency, where every change has to pay its price."""
-    decisions = changes.space.decisions
-    options = [[0] for _ in decisions]
-    for change, wanted in zip(changes.known, offered, strict=True):
-        if wanted:
+def _best(estimator: Estimator, changes: Changes, prices: Sequence[float], latency_s: float) -> Codes:
+    """The set of changes, no sacrifices, with the lowest latency, where each has to pay its price (a share of it)."""
+    options = [[0] for _ in changes.space.decisions]
+    costs = [[0.0] for _ in options]
+    for change, price in zip(changes.known, prices, strict=True):
+        if not change.sacrifice:
             options[change.decision].append(change.option)
-    prices = [np.array([0.0] + [PRICE * latency_s] * (len(kept) - 1)) for kept in options]
+            costs[change.decision].append(price * latency_s)
+    paid = [np.array(each) for each in costs]
+    # Without sacrifices tables are small enough on more chips.
+    prepared = estimator.prepare(restricted(changes, options))
     if prepared.tables is None:
-        return _walked(prepared, options, prices), False
-    tables = [Table((place,), price) for place, price in enumerate(prices)]
-    for axes, values in prepared.tables.tables("latency_s"):
-        kept = values[np.ix_(*(options[axis] for axis in axes))] if axes else values
-        tables.append(Table(axes, kept))
-    found = minimum(tables, [len(kept) for kept in options])
-    return np.array([options[place][option] for place, option in enumerate(found.code)], np.int64), found.exact
+        code = _walked(prepared, paid)
+    else:
+        tables = [Table((place,), price) for place, price in enumerate(paid)]
+        tables += [Table(axes, values) for axes, values in prepared.tables.tables("latency_s")]
+        code = minimum(tables, [len(kept) for kept in options]).code
+    return np.array([kept[option] for kept, option in zip(options, code, strict=True)], np.int64)
 
 
-def _walked(prepared: SpaceCosts, options: Sequence[Sequence[int]], prices: Sequence[NDArray[np.float64]]) -> Codes:
-    """A set that no single change improves, or what is found in a few rounds, for spaces without tables."""
-    code = np.zeros(len(options), np.int64)
-    for _ in range(ROUNDS):
-        before = code.copy()
-        for place, kept in enumerate(options):
-            tried = np.repeat(code[None], len(kept), axis=0)
-            tried[:, place] = kept
-            code[place] = kept[int((prepared.latency_s(tried) + prices[place]).argmin())]
-        if (code == before).all():
-            break
-    return code
+def restricted(changes: Changes, options: Sequence[Sequence[int]]) -> Graph:
+    """The space of changes with some options of every decision, given by index, 0 first."""
+    names = (decision.name for decision in changes.space.decisions)
+    return restrict(changes.space, dict(zip(names, options, strict=True)))
 
 
-def _gains(prepared: SpaceCosts, given: Costs, codes: Codes) -> list[Gain]:
-    costs = prepared.at(codes)
-    base = float(given.latency_s[0])
-    spread = _apart(prepared, codes) / base
+def _walked(prepared: SpaceCosts, prices: Sequence[NDArray[np.float64]]) -> Codes:
+    """A set that no single change improves, for spaces without tables, where many sets at a time cost little more.
 
-    def change(after: NDArray[np.generic], before: NDArray[np.generic]) -> NDArray[np.float64]:
-        return after.astype(np.float64) / np.maximum(before.astype(np.float64), 1e-30) - 1
-
-    columns = [
-        change(costs.latency_s, given.latency_s),
-        spread,
-        change(costs.energy_j, given.energy_j),
-        change(costs.weight_bytes, given.weight_bytes),
-        change(costs.peak_bytes, given.peak_bytes),
-        change(costs.parameters, given.parameters),
-    ]
-    return [Gain(*row) for row in np.stack(columns, axis=1).tolist()]
-
-
-def _apart(prepared: SpaceCosts, codes: Codes) -> NDArray[np.float64]:
-    """One standard deviation (n,) of the difference in latency to the network as given, from what the codes change.
-
-    Errors of subgraphs that both have cancel; an error that all subgraphs share changes no share. Without tables, all
-    count.
+    All single changes are tried; then those that improve are made together, as many of them, the best first, as pay.
     """
-    zero = np.zeros((1, codes.shape[1]), np.int64)
-    if prepared.tables is None:
-        return np.sqrt(prepared.at(codes).spread_s ** 2 + prepared.at(zero).spread_s ** 2)
-    variance = np.zeros(len(codes))
-    for axes, values in prepared.tables.predicted.tables(0):
-        if axes:
-            chosen = codes[:, list(axes)]
-            here = values[tuple(chosen.T)]
-            before = values[(0,) * len(axes)]
-            variance += np.where((chosen != 0).any(axis=1), here + before, 0)
-    return np.sqrt(np.maximum(variance, 0))
+
+    def cost(codes: Codes) -> NDArray[np.float64]:
+        paid = [price[codes[:, place]] for place, price in enumerate(prices)]
+        return prepared.latency_s(codes) + np.sum(paid, axis=0)
+
+    code = np.zeros(len(prices), np.int64)
+    lowest = float(cost(code[None])[0])
+    while True:
+        moves = [(place, o) for place, price in enumerate(prices) for o in range(len(price)) if o != code[place]]
+        tried = np.repeat(code[None], len(moves), axis=0)
+        for row, (place, option) in zip(tried, moves, strict=True):
+            row[place] = option
+        found = cost(tried) if moves else np.zeros(0)
+        best: dict[int, int] = {}
+        for index in np.argsort(found, kind="stable"):
+            if found[index] < lowest * (1 - ROUNDING):
+                best.setdefault(*moves[index])
+        if not best:
+            return code
+        together = np.repeat(code[None], len(best), axis=0)
+        for row, (place, option) in enumerate(best.items()):
+            together[row:, place] = option
+        sums = cost(together)
+        code, lowest = together[int(sums.argmin())], float(sums.min())
 
 
 def _why(change: Change, layers: Sequence[LayerCost]) -> str:
@@ -265,8 +287,3 @@ def _why(change: Change, layers: Sequence[LayerCost]) -> str:
 
 def _inside(name: str, site: str) -> bool:
     return name == site or name.startswith((f"{site}.", f"{site}/"))
-
-
-def closed(advice: Advice, code: Sequence[int]) -> Graph:
-    """The network that some changes make."""
-    return advice.changes.space.close(code)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
-from chipfit.estimate.accumulate import Costs
-from chipfit.expert.advice import Advice
+from chipfit.estimate.estimator import SpaceCosts
+from chipfit.expert.advice import ROUNDING, Advice, restricted
 from chipfit.expert.changes import Carried
 
 Codes = NDArray[np.int64]
@@ -22,13 +22,18 @@ LIMITS = {"latency": "latency_s", "energy": "energy_j", "weights": "weight_bytes
 
 RISKS: Mapping[Carried, float] = {"exact": 0.1, "approximate": 1.0, "reinitialised": 2.0}
 SACRIFICE = 4.0
-"""What a change counts as risk to accuracy: more where weights are lost, most where detail or channels are given up.
-An order, not a measure: nobody knows what a change costs before it is trained."""
+FURTHER = 0.1
+"""What a change counts as risk to accuracy: more where weights are lost, most where detail or channels are given up,
+and a little more for every further option of one decision. An order, not a measure: nobody knows what a change costs
+before it is trained."""
 
 EVERYTHING = 1 << 16
 """Sets up to which all are looked at."""
-WIDTH = 64
-"""Sets that are followed at a time where there are more."""
+WIDTH, KEPT = 64, 16
+"""Sets that are followed at a time where there are more, and those that are looked at for what they do not need."""
+
+SMALLEST = 0.1
+"""Risk that the smallest step counts as, so that one without risk is not infinitely good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,99 +58,105 @@ def least_risk(advice: Advice, limits: Mapping[str, float]) -> Chosen:
         if not (math.isfinite(bound) and bound > 0):
             raise InvalidInput(f"limit {name} = {bound}: must be above 0")
     options = _options(advice)
-    sets = math.prod(len(kept) for kept in options.values())
-    codes = _all(advice, options) if sets <= EVERYTHING else _grown(advice, options, limits)
-    excess = _excess(advice, codes, limits)
-    total, risk = sum(excess.values(), start=np.zeros(len(codes))), _risk(advice, codes)
-    best = int(np.lexsort((advice.prepared.latency_s(codes), risk, total))[0])
+    offered = _Offered(
+        advice.estimator.prepare(restricted(advice.changes, options)), _risks(advice, options), dict(limits)
+    )
+    sets = math.prod(map(len, options))
+    codes = offered.all() if sets <= EVERYTHING else offered.grown()
+    excess = offered.excess(codes)
+    total, risk = offered.total(codes), offered.risk(codes)
+    best = int(np.lexsort((offered.prepared.latency_s(codes), risk, total))[0])
     broken = {name: float(values[best]) for name, values in excess.items() if values[best] > 0}
-    return Chosen(tuple(int(option) for option in codes[best]), broken, sets <= EVERYTHING)
+    code = tuple(kept[option] for kept, option in zip(options, codes[best], strict=True))
+    return Chosen(code, broken, sets <= EVERYTHING)
 
 
-def _options(advice: Advice) -> dict[int, list[int]]:
-    """The options of every decision that advice lists as worth something, with that of the network as given."""
-    found: dict[int, set[int]] = {}
-    offered = (*advice.advised, *advice.sacrifices)
-    for item in offered:
-        found.setdefault(item.change.decision, {0}).add(item.change.option)
+def _options(advice: Advice) -> list[list[int]]:
+    """The options of every decision that advice lists as worth something, behind that of the network as given."""
+    found: list[set[int]] = [{0} for _ in advice.changes.space.decisions]
+    for item in advice.advised:
+        found[item.change.decision].add(item.change.option)
     # Of what is given up, less may do: all lesser options of the same decision.
     for item in advice.sacrifices:
         found[item.change.decision] |= {change.option for change in advice.changes.of(item.change.decision)}
-    return {decision: sorted(kept) for decision, kept in sorted(found.items())}
+    return [sorted(kept) for kept in found]
 
 
-def _all(advice: Advice, options: Mapping[int, Sequence[int]]) -> Codes:
-    grid = np.meshgrid(*options.values(), indexing="ij") if options else []
-    codes = np.zeros((math.prod(len(kept) for kept in options.values()), len(advice.changes.space.decisions)), np.int64)
-    for decision, values in zip(options, grid, strict=True):
-        codes[:, decision] = values.ravel()
-    return codes
-
-
-def _grown(advice: Advice, options: Mapping[int, Sequence[int]], limits: Mapping[str, float]) -> Codes:
-    """Sets that meet the limits, or come near: from several starts, the best of all sets with one change more."""
-    count = len(advice.changes.space.decisions)
-    front = np.unique(np.stack([np.zeros(count, np.int64), np.array(advice.code, np.int64)]), axis=0)
-    seen = [front]
-    for _ in range(len(options)):
-        total = _total(advice, front, limits)
-        if (total == 0).any():
-            break
-        more = np.unique(np.concatenate([_neighbours(front, options), front]), axis=0)
-        order = np.lexsort((_risk(advice, more), _total(advice, more, limits)))
-        # A step that lowers what is too much by a little, at little risk, may lead further than the lowest.
-        per_risk = (total.min() - _total(advice, more, limits)) / np.maximum(_risk(advice, more), 0.1)
-        front = more[np.unique(np.concatenate([order[: WIDTH // 2], np.argsort(-per_risk)[: WIDTH // 2]]))]
-        seen.append(front)
-    found = np.unique(np.concatenate(seen), axis=0)
-    order = np.lexsort((_risk(advice, found), _total(advice, found, limits)))[:WIDTH]
-    return np.concatenate([found[order], *[_reduced(advice, found[place], options, limits)[None] for place in order]])
-
-
-def _neighbours(codes: Codes, options: Mapping[int, Sequence[int]]) -> Codes:
-    found: list[Codes] = []
-    for decision, kept in options.items():
-        for option in kept:
-            changed = codes[codes[:, decision] != option].copy()
-            changed[:, decision] = option
-            found.append(changed)
-    return np.concatenate(found)
-
-
-def _reduced(advice: Advice, code: Codes, options: Mapping[int, Sequence[int]], limits: Mapping[str, float]) -> Codes:
-    """A set without what it does not need: as long as a change of one decision leaves no limit more broken and risks
-    less, the one that risks least."""
-    while True:
-        tried = _neighbours(code[None], options)
-        total, risk = _total(advice, tried, limits), _risk(advice, tried)
-        better = (total <= _total(advice, code[None], limits)[0]) & (risk < _risk(advice, code[None])[0])
-        if not better.any():
-            return code
-        code = tried[better][int(risk[better].argmin())]
-
-
-def _risk(advice: Advice, codes: Codes) -> Floats:
+def _risks(advice: Advice, options: Sequence[Sequence[int]]) -> list[Floats]:
+    """The risk of every option that is offered; the further an option of one decision goes, the more it risks."""
     weight = {
         (change.decision, change.option): SACRIFICE if change.sacrifice else RISKS[change.carried]
         for change in advice.changes.known
     }
-    total = np.zeros(len(codes))
-    for decision, item in enumerate(advice.changes.space.decisions):
-        table = np.array([weight.get((decision, option), 0.0) for option in range(len(item.options))])
-        # The further an option of one decision goes, the more it risks.
-        table = table * (1 + 0.1 * np.arange(len(table)))
-        total += table[codes[:, decision]]
-    return total
+    return [
+        np.array([weight.get((decision, option), 0.0) * (1 + FURTHER * option) for option in kept])
+        for decision, kept in enumerate(options)
+    ]
 
 
-def _excess(advice: Advice, codes: Codes, limits: Mapping[str, float]) -> dict[str, Floats]:
-    costs = advice.prepared.at(codes)
-    return {name: np.maximum(_column(costs, name) / bound - 1, 0) for name, bound in limits.items()}
+@dataclass(frozen=True, eq=False)
+class _Offered:
+    """The sets that are offered, as codes (n, d) of a space of their own, with the `risks` of its options."""
 
+    prepared: SpaceCosts
+    risks: Sequence[Floats]
+    limits: Mapping[str, float]
 
-def _total(advice: Advice, codes: Codes, limits: Mapping[str, float]) -> Floats:
-    return sum(_excess(advice, codes, limits).values(), start=np.zeros(len(codes)))
+    def all(self) -> Codes:
+        """All sets."""
+        lengths = [len(risk) for risk in self.risks]
+        return np.stack(np.unravel_index(np.arange(math.prod(lengths)), lengths), axis=1)
 
+    def grown(self) -> Codes:
+        """Sets that meet the limits, or come near: change by change, the best of all sets with one more."""
+        front = np.zeros((1, len(self.risks)), np.int64)
+        seen = [front]
+        for _ in range(sum(len(risk) > 1 for risk in self.risks)):
+            total = self.total(front)
+            if (total == 0).any():
+                break
+            more = np.unique(np.concatenate([self._neighbours(front), front]), axis=0)
+            after, risk = self.total(more), self.risk(more)
+            # A step that lowers what is too much by a little, at little risk, may lead further than the lowest.
+            steps = (total.min() - after) / np.maximum(risk, SMALLEST)
+            chosen = [np.lexsort((risk, after))[: WIDTH // 2], np.argsort(-steps)[: WIDTH // 2]]
+            front = more[np.unique(np.concatenate(chosen))]
+            seen.append(front)
+        found = np.unique(np.concatenate(seen), axis=0)
+        order = np.lexsort((self.risk(found), self.total(found)))[:KEPT]
+        return np.concatenate([found[order], *[self._reduced(found[place])[None] for place in order]])
 
-def _column(costs: Costs, name: str) -> Floats:
-    return np.asarray(getattr(costs, LIMITS[name]), np.float64)
+    def _neighbours(self, codes: Codes) -> Codes:
+        found: list[Codes] = []
+        for decision, risk in enumerate(self.risks):
+            for option in range(len(risk)):
+                changed = codes[codes[:, decision] != option].copy()
+                changed[:, decision] = option
+                found.append(changed)
+        return np.concatenate(found)
+
+    def _reduced(self, code: Codes) -> Codes:
+        """A set without what it does not need: as long as another option of one decision leaves the limits no more
+        broken and risks less, the one that risks least."""
+        while True:
+            tried = self._neighbours(code[None])
+            total, risk = self.total(tried), self.risk(tried)
+            better = (total <= self.total(code[None])[0]) & (risk < self.risk(code[None])[0])
+            if not better.any():
+                return code
+            code = tried[better][int(risk[better].argmin())]
+
+    def risk(self, codes: Codes) -> Floats:
+        """The risks (n,) of sets."""
+        return np.sum([risk[codes[:, decision]] for decision, risk in enumerate(self.risks)], axis=0)
+
+    def excess(self, codes: Codes) -> dict[str, Floats]:
+        """How far sets (n,) exceed each limit, as a share of it."""
+        costs = self.prepared.at(codes)
+        taken = {name: np.asarray(getattr(costs, LIMITS[name]), np.float64) for name in self.limits}
+        over = {name: taken[name] / bound - 1 for name, bound in self.limits.items()}
+        return {name: np.where(share > ROUNDING, share, 0) for name, share in over.items()}
+
+    def total(self, codes: Codes) -> Floats:
+        """The sum (n,) of what sets exceed."""
+        return np.sum([np.zeros(len(codes)), *self.excess(codes).values()], axis=0)

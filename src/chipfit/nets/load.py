@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chipfit.errors import InvalidInput
-from chipfit.files import named
+from chipfit.files import USER_ERRORS, named
 from chipfit.nets.network import Network
 from chipfit.nets.zoo import ZOO, from_zoo
 
@@ -16,20 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMS = "an .onnx or .tflite file, module:function for PyTorch, or a name from the zoo"
-
-# What a user's own function raises when it builds a module.
-BUILDING_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def load(
@@ -101,7 +87,7 @@ def _from_function(text: str, input_shape: Any) -> Network:
         return _from_object(function, text.partition(":")[2], input_shape, text)
     try:
         given = function()
-    except BUILDING_ERRORS as error:
+    except USER_ERRORS as error:
         reason = " ".join(str(error).split())
         raise InvalidInput(f"{text}: the function fails with {type(error).__name__}: {reason}") from None
     if isinstance(given, tuple) and len(given) == 2:  # type: ignore[reportUnknownArgumentType]

@@ -64,19 +64,21 @@ def _table(title: str, items: Sequence[Advised]) -> RenderableType:
 
 def _together(found: Advice) -> RenderableType:
     gain = found.together
-    best = "the fastest set of these" if found.fastest else "the best set that was found"
-    line = f"all of them at once, {best}: latency {_latency(gain)}, energy {_percent(gain.energy)}, "
+    line = f"all of them at once: latency {_latency(gain)}, energy {_percent(gain.energy)}, "
     line += f"weights {_percent(gain.weights)}, peak {_percent(gain.peak)}"
     alone = sum(item.alone.latency for item in found.advised)
     if abs(alone - gain.latency) > 0.005:
         line += f" (they overlap: alone they add up to {_percent(alone)})"
-    return remark([line], "bold")
+    lines = [line]
+    if (most := found.gains.of(found.fastest).latency) < gain.latency - 0.0005:
+        lines.append(f"the fastest of all sets of such changes: {_percent(most)}; what it has more is uncertain")
+    return remark(lines, "bold")
 
 
 def chosen(found: Advice, picked: Chosen) -> Group:
     """The set of changes that meets limits, or what comes closest."""
     names = [item for item in found.changes.known if picked.code[item.decision] == item.option]
-    gain = found.gain(picked.code)
+    gain = found.gains.of(picked.code)
     lines = [f"{plain(item.name)}: {item.what} ({item.risk})" for item in names] or ["nothing: the network meets them"]
     head = "The limits cannot be met; closest is" if picked.broken else "The limits are met by"
     state = "bold yellow" if picked.broken else "bold green"

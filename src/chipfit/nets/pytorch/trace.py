@@ -17,19 +17,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from chipfit.errors import InvalidInput
-
-# What a user's own forward and torch.export's tracing of it raise.
-TRACING_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+from chipfit.files import USER_ERRORS
 
 TAKEN_APART = (
     "einsum", "addcmul", "addcdiv", "baddbmm", "glu", "selu", "cosine_similarity",
@@ -53,7 +41,7 @@ def traced(module: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
     try:
         # A plain run first: what fails already here fails with what the module itself says.
         module(*inputs)
-    except TRACING_ERRORS as error:
+    except USER_ERRORS as error:
         raise InvalidInput(
             f"{type(module).__name__} does not run on inputs of shapes {shapes}: {_line(error)}; "
             "check the shapes, one for each input"
@@ -62,7 +50,7 @@ def traced(module: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
         # Without decompositions operators stay what they are, and what was done in place no longer is.
         with _silence():
             return torch.export.export(module, inputs, strict=False).run_decompositions(_taken_apart())
-    except TRACING_ERRORS as error:
+    except USER_ERRORS as error:
         raise InvalidInput(
             f"{type(module).__name__} runs, but torch.export cannot trace it: {_line(error)}; "
             "say its forward in operators on tensors, without numpy and without control flow on their values"
