@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from chipfit.estimate.accumulate import Costs
     from chipfit.estimate.design import Area, Designs
+    from chipfit.expert.advice import Advice
     from chipfit.graph.graph import Graph
     from chipfit.nets.network import Network
     from chipfit.run.export import Exported
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from chipfit.run.summary import Summary
     from chipfit.targets.target import Target
 
-__all__ = ["design", "estimate", "export", "load", "open", "search", "target"]
+__all__ = ["advise", "design", "estimate", "export", "load", "open", "search", "target"]
 
 
 def load(
@@ -62,6 +63,14 @@ def estimate(network: Network, chip: Target, codes: NDArray[np.int64] | None = N
     from chipfit.estimate.store import default_estimator
 
     return default_estimator(chip).costs(network.graph, codes)
+
+
+def advise(network: Network, chip: Target) -> Advice:
+    """What to change in a network for a chip, with each change's gain. Raises what `expert.advice.advise` does."""
+    from chipfit.estimate.store import default_estimator
+    from chipfit.expert.advice import advise as advised
+
+    return advised(network, default_estimator(chip))
 
 
 def design(

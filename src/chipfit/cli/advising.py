@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chipfit.cli.options import EstimatorFile, Json, Precision, Shape, TargetName, input_shape
-from chipfit.cli.output import cost_figures, detail_of, figure, fitting, people, print_json
+from chipfit.cli.output import cost_figures, detail_of, figure, fitting, notices, people, print_json
 
 if TYPE_CHECKING:
     from chipfit.expert.advice import Advice, Advised, Gain
@@ -24,6 +24,9 @@ def advise(
     apply: Annotated[str | None, typer.Option(help="Ids or names of changes with commas between, or all.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where --apply writes: .onnx, .tflite, or a folder.")] = None,
     limit: Annotated[list[str] | None, typer.Option(help="COST=BOUND, such as latency=2ms; again for more.")] = None,
+    review: Annotated[
+        Path | None, typer.Option(help="Decide change by change; what the file says already is not asked again.")
+    ] = None,
     precision: Precision = None,
     estimator: EstimatorFile = None,
     shape: Shape = None,
@@ -41,8 +44,8 @@ def advise(
 
     if out is None and apply is not None:
         raise InvalidInput("--apply needs --out: a path that ends in .onnx or .tflite, or a folder for PyTorch code")
-    if apply is not None and limit:
-        raise InvalidInput("--apply and --limit both choose changes: give one of them")
+    if sum(given is not None for given in (apply, review, limit or None)) > 1:
+        raise InvalidInput("--apply, --limit and --review each choose changes: give one of them")
     network = load(model, input_shape=input_shape(shape))
     chip = load_target(target)
     used = estimator_for(chip, precision, estimator, progress=fitting(chip.name))
@@ -51,6 +54,8 @@ def advise(
     if limit:
         picked = least_risk(found, _bounds(found, limit))
         code = picked.code
+    elif review is not None:
+        code = _reviewed(found, review)
     elif apply is not None and apply != "all":
         code = found.code_of([name.strip() for name in apply.split(",") if name.strip()])
     broken = picked.broken if picked is not None else {}
@@ -58,10 +63,12 @@ def advise(
     if json:
         print_json(_json(model, found, picked, made))
     else:
-        if apply is None:
+        if apply is None and review is None:
             people().print(report.advice(model, found))
         if picked is not None:
             people().print(report.chosen(found, picked))
+        if review is not None:
+            people().print(report.total(found, code))
         if made is not None:
             people().print(report.applied(made))
     if broken:
@@ -69,6 +76,24 @@ def advise(
         raise LimitImpossible(
             f"no set of the changes meets all limits; the closest exceeds {over}; nothing was written"
         )
+
+
+def _reviewed(found: Advice, path: Path) -> tuple[int, ...]:
+    """The code of a review: what the file says, and what it does not say yet is asked and kept in it at once."""
+    from chipfit.expert.review import accepted, read_review, write_review
+    from chipfit.report.advice import question
+
+    said = read_review(path, found)
+    taken = {found.changes.named(name).decision for name, yes in said.items() if yes}
+    for item in (*found.advised, *found.free, *found.sacrifices):
+        if item.change.name in said or item.change.decision in taken:
+            continue
+        notices().print(question(found, accepted(found, said), item))
+        said[item.change.name] = typer.confirm("  make this change?", default=item in found.advised, err=True)
+        if said[item.change.name]:
+            taken.add(item.change.decision)
+        write_review(path, found, said)
+    return accepted(found, said)
 
 
 def _bounds(found: Advice, texts: list[str]) -> dict[str, float]:

@@ -88,6 +88,32 @@ def chosen(found: Advice, picked: Chosen) -> Group:
     return Group(Text(head, style=state), remark([f"  {line}" for line in [*lines, tail, *over]], ""))
 
 
+def question(found: Advice, code: Sequence[int], item: Advised) -> Group:
+    """A change as it is asked about, behind the running total of what was accepted."""
+    after = list(code)
+    after[item.change.decision] = item.change.option
+    gain = found.gains.of(after)
+    lines = [
+        f"{item.id} {plain(item.change.name)}: {item.change.what}; {item.change.risk}",
+        f"   {item.why}" if item.why else "",
+        f"   so far {_percent(found.gains.of(code).latency)} latency; with it {_latency(gain)}, "
+        f"weights {_percent(gain.weights)}, peak {_percent(gain.peak)}",
+    ]
+    return Group(remark([line for line in lines if line], ""))
+
+
+def total(found: Advice, code: Sequence[int]) -> Text:
+    """What all accepted changes bring."""
+    gain, count = found.gains.of(code), sum(option > 0 for option in code)
+    return remark(
+        [
+            f"{plural(count, 'change')} accepted: latency {_latency(gain)}, energy {_percent(gain.energy)}, "
+            f"weights {_percent(gain.weights)}, peak {_percent(gain.peak)} (predicted)"
+        ],
+        "bold",
+    )
+
+
 def applied(found: Applied) -> Group:
     """What was written, what it costs read back, and what became of the weights."""
     lines = [f"{found.path}: {plural(len(found.changes), 'change')} made; read back and estimated anew:"]

@@ -1,0 +1,85 @@
+"""chipfit advise: its JSON, what it writes, reviews that are replayed, and what it refuses in one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.conftest import Run
+
+ASKED = ("advise", "ibn_classifier", "--target", "neural-engine")
+
+
+def test_every_figure_of_the_json_has_its_source(chipfit: Run) -> None:
+    status, out, err = chipfit(*ASKED, "--json")
+    found = json.loads(out)
+    assert (status, err) == (0, "")
+    assert found["latency_s"]["source"] == "predicted"
+    items = [item for kind in ("advised", "free", "sacrifices", "left") for item in found[kind]]
+    assert found["advised"]
+    assert len({item["id"] for item in items}) == len(items)
+    for item in (*items, found["together"], found["fastest"]):
+        assert item["latency"]["source"] == "predicted"
+        assert item["energy"]["source"] == "modelled"
+        assert item["peak_activation_bytes"]["source"] == "counted"
+    assert found["fastest"]["latency"]["value"] <= found["together"]["latency"]["value"] < 0
+
+
+def test_people_see_what_to_change_and_what_it_brings(chipfit: Run) -> None:
+    status, out, _ = chipfit(*ASKED)
+    assert status == 0
+    assert "What to change" in out
+    assert "all of them at once" in out
+    assert "--apply" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_what_is_applied_is_written_and_costs_what_was_promised(chipfit: Run, tmp_path: Path) -> None:
+    file = tmp_path / "made.onnx"
+    status, out, _ = chipfit(*ASKED, "--apply", "all", "--out", file, "--json")
+    made = json.loads(out)["written"]
+    assert status == 0
+    assert made["costs"] == pytest.approx(made["promised"])
+    status, out, _ = chipfit("estimate", file, "-t", "neural-engine", "--json")
+    assert json.loads(out)["latency_s"]["value"] == pytest.approx(made["costs"]["latency"])
+    assert Path(made["recipe"]).is_file()
+
+
+def test_limits_that_cannot_be_met_say_by_how_much_and_write_nothing(chipfit: Run, tmp_path: Path) -> None:
+    file = tmp_path / "made.onnx"
+    status, _, err = chipfit(*ASKED, "--limit", "latency=1us", "--out", file)
+    assert status == 1
+    assert "exceeds latency by" in err
+    assert not file.exists()
+    status, out, _ = chipfit(*ASKED, "--limit", "latency=90%", "--limit", "memory=1MiB", "--json")
+    assert status == 0
+    assert json.loads(out)["chosen"]["latency"]["value"] <= -0.1
+
+
+def test_a_review_that_is_there_is_replayed_without_a_question(chipfit: Run, tmp_path: Path) -> None:
+    _, out, _ = chipfit(*ASKED, "--json")
+    found = json.loads(out)
+    names = [item["name"] for kind in ("advised", "free", "sacrifices") for item in found[kind]]
+    lines = [f'"{name}" = {"true" if name == names[0] else "false"}' for name in names]
+    file = tmp_path / "review.toml"
+    file.write_text("\n".join(['model = "ibn_classifier"', 'target = "neural-engine"', "[changes]", *lines]))
+    status, out, err = chipfit(*ASKED, "--review", file, "--out", tmp_path / "made.onnx", "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["written"]["changes"] == names[:1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--apply", "all"), "--apply needs --out"),
+        (("--apply", "A1", "--limit", "latency=1ms", "--out", "x.onnx"), "give one of them"),
+        (("--apply", "A999", "--out", "x.onnx"), "there is no change 'A999'"),
+        (("--limit", "beauty=1"), "costs are latency, energy, weights, memory"),
+        (("--limit", "latency=1ms", "--limit", "latency=2ms"), "has a limit already"),
+        (("--limit", "memory=3ms"), "write a number with a unit"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(chipfit: Run, arguments: tuple[str, ...], message: str) -> None:
+    status, out, err = chipfit(*ASKED, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
