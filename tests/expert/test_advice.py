@@ -123,3 +123,13 @@ def test_the_zero_code_is_the_network_as_given(network: Network) -> None:
     assert len({change.name for change in changes.known}) == len(changes.known)
     closed = changes.space.close([0] * len(changes.space.decisions))
     assert [node.key for node in closed.nodes] == [node.key for node in network.graph.nodes]
+
+
+def test_few_sets_of_many_decisions_are_all_looked_at(estimator: Estimator) -> None:
+    found = advise(load("mobilenet_v2-0.35-96"), estimator)
+    assert len(found.code) > 64
+    base = float(found.given.latency_s[0])
+    picked = least_risk(found, {"latency": 0.9 * base})
+    assert picked.complete
+    assert not picked.broken
+    assert found.prepared.latency_s(np.array([picked.code]))[0] <= 0.9 * base

@@ -104,8 +104,9 @@ class _Offered:
 
     def all(self) -> Codes:
         """All sets."""
-        lengths = [len(risk) for risk in self.risks]
-        return np.stack(np.unravel_index(np.arange(math.prod(lengths)), lengths), axis=1)
+        lengths = np.array([len(risk) for risk in self.risks])
+        steps = np.cumprod([1, *lengths[:-1]])
+        return np.arange(lengths.prod())[:, None] // steps % lengths
 
     def grown(self) -> Codes:
         """Sets that meet the limits, or come near: change by change, the best of all sets with one more."""
