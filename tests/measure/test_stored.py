@@ -23,6 +23,9 @@ def test_filled_up_zeros_make_weights_longer() -> None:
     assert bits(16, 64) > bits(24, 64) > bits(31, 64) > bits(64, 64)
     # Nine taps of three channels: 12 by 8 numbers for 27 weights.
     assert bits(3, 64, kernel=3) > bits(64, 64, kernel=3) + 2
+    # Weights that no code shortens are filled up all the same.
+    narrow = Workload("conv", in_channels=3, out_channels=64, parameters=192)
+    assert coded_share(ethos, ethos.precision(), narrow, 1.0) > 1
     # A chip that does not compress stores weights as they are.
     assert coded_share(load_target("neural-engine"), ethos.precision(), Workload("conv"), 1) == 1
     plain, chip = Workload("conv", in_channels=3, out_channels=8, parameters=24, biases=8), load_target("neural-engine")

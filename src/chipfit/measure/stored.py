@@ -29,7 +29,7 @@ MANY_ZEROS = 0.05
 
 def coded_share(target: Target, precision: Precision, load: Workload, own: float) -> Value:
     """What the weights of an operator take, as a share of their plain size, if they alone take `own` of theirs."""
-    if own == 1 or target.tiles is None or load.kind not in CODED:
+    if target.tiles is None or load.kind not in CODED:
         return own
     return _coded_bits(target.tiles, precision.weight_bits * own, load) / precision.weight_bits
 

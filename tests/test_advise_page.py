@@ -1,0 +1,78 @@
+"""docs/advise.md: every command is run, and every figure that it names is what comes out."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).parents[1] / "docs" / "advise.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+def run(line: str, place: Path, answers: str = "") -> tuple[int, dict[str, object]]:
+    command = [sys.executable, "-m", "chipfit.cli.main", *shlex.split(line)[1:], "--json"]
+    done = subprocess.run(command, cwd=place, input=answers, capture_output=True, text=True, timeout=600, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_the_page_says_what_comes_out(tmp_path: Path) -> None:
+    advise, limit, never, apply, review = "".join(blocks("console")).splitlines()
+    status, found = run(advise, tmp_path)
+    assert status == 0
+    assert found["latency_s"]["value"] == pytest.approx(5.2e-3, rel=0.01)
+    layers = found["advised"]
+    assert [item["name"] for item in layers] == [
+        "stage2.block1.fuse=fused", "stage6.block1.project.width=64", "stage3.block1.fuse=fused",
+    ]  # fmt: skip
+    first, second, _ = layers
+    assert first["latency"]["value"] == pytest.approx(-0.041, abs=0.0005)
+    assert first["peak_activation_bytes"]["value"] == pytest.approx(-0.18, abs=0.005)
+    assert second["latency"]["value"] == pytest.approx(-0.022, abs=0.0005)
+    assert found["together"]["latency"]["value"] == pytest.approx(-0.078, abs=0.0005)
+    assert found["fastest"]["latency"]["value"] == pytest.approx(-0.080, abs=0.0005)
+    assert {item["kind"] for item in found["left"]} == {"fuse", "depthwise"}
+    assert all(item["latency"]["value"] > 0 for item in found["left"])
+
+    status, met = run(limit, tmp_path)
+    assert status == 0
+    assert met["chosen"]["changes"] == ["input.size=96"]
+    assert met["chosen"]["latency"]["value"] == pytest.approx(-0.158, abs=0.0005)
+    assert met["written"]["costs"]["latency"] == pytest.approx(4.35e-3, rel=0.005)
+    assert (tmp_path / "faster.onnx").is_file()
+    assert (tmp_path / "faster.onnx.recipe.toml").is_file()
+
+    status, failed = run(never, tmp_path)
+    assert status == 1
+    assert failed["chosen"]["broken"]["latency"] == pytest.approx(2.99, abs=0.005)
+    assert not (tmp_path / "never.onnx").exists()
+
+    status, made = run(apply, tmp_path)
+    assert (status, made["written"]["changes"]) == (0, [item["name"] for item in layers[:2]])
+
+    (tmp_path / "review.toml").write_text(blocks("toml")[0])
+    status, reviewed = run(review, tmp_path, answers="n\n" * 200)
+    assert (status, reviewed["written"]["changes"]) == (0, ["stage2.block1.fuse=fused"])
+    status, again = run(review, tmp_path)
+    assert (status, again["written"]) == (0, reviewed["written"])
+
+
+@pytest.mark.slow
+def test_half_of_the_time_is_the_classifier(tmp_path: Path) -> None:
+    advise = "".join(blocks("console")).splitlines()[0]
+    _, found = run(advise.replace(" advise ", " estimate "), tmp_path)
+    slowest = max(found["subgraphs"], key=lambda layer: layer["share"])
+    assert slowest["name"] == "classifier"
+    assert slowest["share"] == pytest.approx(0.5, abs=0.05)
+    assert slowest["bound_by"] == "weights"
+
+
+def test_the_page_is_short() -> None:
+    assert len(PAGE.splitlines()) <= 120
