@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from tests.graph.strategies import codes_of, spaces
 
 from chipfit.graph.graph import Graph, Input, Node
-from chipfit.graph.memory import liveness, peak
+from chipfit.graph.memory import copying_the_rest, liveness, parts_in_place, peak
 from chipfit.graph.ops import Activation, Concat, Conv2d, Elementwise, Op, Pool2d, Reshape, Resize
 from chipfit.graph.subgraphs import FOLDED, FOLLOWERS, Subgraph, cut, producers
 from chipfit.graph.tables import TableMax
@@ -199,3 +199,20 @@ def test_parts_are_written_where_the_whole_lies() -> None:
         for step in liveness(graph, cut(graph), 16, ("copy",))
     }
     assert held["both"] == {"a": 1600, "b": 0, "both": 700}
+
+
+@settings(max_examples=20)
+@given(spaces())
+def test_concatenations_read_what_is_not_written_in_place(graph: Graph) -> None:
+    for code in codes_of(graph)[:4]:
+        closed = graph.close(code)
+        subgraphs = cut(closed)
+        parts = parts_in_place(closed, subgraphs)
+        before = {part.name: part.workload for part in subgraphs}
+        for part in copying_the_rest(closed, subgraphs, parts):
+            there = sum(
+                before[source].out_elements for source, _ in part.reads if parts.get(source, ("",))[0] == part.name
+            )
+            assert part.workload.in_elements == before[part.name].in_elements - there
+            assert part.workload.in_elements >= 0
+            assert part.workload.out_elements == before[part.name].out_elements

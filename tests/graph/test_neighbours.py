@@ -5,8 +5,9 @@ from tests.graph.strategies import codes_of, spaces
 
 from chipfit.graph.build import Builder
 from chipfit.graph.graph import Graph
-from chipfit.graph.memory import liveness
+from chipfit.graph.memory import liveness, parts_in_place
 from chipfit.graph.neighbours import GIVES, TAKES, with_neighbours
+from chipfit.graph.ops import Resize
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.graph.values import bind
 
@@ -14,10 +15,12 @@ STRIPED = ("conv", "depthwise", "pool")
 FIELDS = ("far_input", "far_output", "striped", "stripe_height", "beside", "streamed")
 
 
-def around(graph: Graph, room: int, block: int = 1) -> tuple[Subgraph, ...]:
-    parts = cut(graph)
-    weights = [part.workload.parameters for part in parts]
-    return with_neighbours(parts, liveness(graph, parts, block), block, STRIPED, room, weights)
+def around(graph: Graph, room: int, block: int = 1, in_place: tuple[str, ...] = ()) -> tuple[Subgraph, ...]:
+    subgraphs = cut(graph)
+    weights = [part.workload.parameters for part in subgraphs]
+    parts = parts_in_place(graph, subgraphs) if "copy" in in_place else {}
+    steps = liveness(graph, subgraphs, block, in_place)
+    return with_neighbours(subgraphs, steps, block, STRIPED, room, weights, parts)
 
 
 @settings(max_examples=8)
@@ -83,3 +86,32 @@ def test_a_run_ends_where_its_lowest_stripes_find_no_room_together() -> None:
     found = {part.name: part.workload for part in around(chain(), 3_500)}
     assert [found[f"conv{number}"].striped for number in range(4)] == [GIVES, TAKES + GIVES, TAKES, 0]
     assert found["conv2"].far_output
+
+
+def test_what_is_written_in_place_is_not_read_again_to_be_put_together() -> None:
+    """The whole of 32 channels leaves the network; its larger part is computed where it lies, the other is read on."""
+    b = Builder()
+    small = b.conv(b.input("input", (1, 4, 8, 8)), 4, kernel=3, padding=1, key="small")
+    large = b.add(Resize("bilinear", scale=(1.0, 1.0)), b.conv(small, 28, kernel=3, padding=1, key="deep"), key="large")
+    whole = b.concat([large, small], key="whole")
+    graph = b.graph(whole)
+    found = {part.name: part.workload for part in around(graph, 1 << 20, in_place=("copy",))}
+    assert found["whole"].far_output == 1
+    assert not found["whole"].far_input
+    assert found["large"].far_output == 32 / 28
+
+
+def test_what_is_crowded_out_itself_is_in_nobodys_way() -> None:
+    """Beside the largest tensor, which waits, the second finds no room, and the third, smaller one does."""
+    b = Builder()
+    given = b.input("input", (1, 4, 8, 8))
+    largest = b.conv(given, 40, kernel=1, key="largest")
+    second = b.conv(given, 30, kernel=1, key="second")
+    third = b.conv(given, 20, kernel=1, key="third")
+    x = b.conv(third, 4, kernel=1, key="fourth")
+    y = b.elementwise(b.conv(second, 4, kernel=1, key="a"), b.conv(largest, 4, kernel=1, key="b"), "add", key="sum")
+    graph = b.graph(b.elementwise(x, y, "add", key="last"))
+    found = {part.name: part.workload for part in around(graph, 64 * 66)}
+    assert not found["largest"].far_output
+    assert found["second"].far_output
+    assert not found["third"].far_output

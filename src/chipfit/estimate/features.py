@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from chipfit.estimate.pieces.search import up
 from chipfit.estimate.pieces.tiles import Pieces, stripe_height
 from chipfit.estimate.rows import KIND_CODES, Floats, Rows
-from chipfit.graph.workload import WORKLOAD_KINDS
+from chipfit.graph.workload import CONCATENATION, WORKLOAD_KINDS
 from chipfit.targets.target import Precision, Target
 
 TERMS = (
@@ -191,7 +191,14 @@ def _stored(target: Target, rows: Rows, side: str) -> Floats:
     channels = rows[f"{side}_channels"]
     padded = up(channels, target.layout.channel_block) / channels
     outside = rows["plain_input" if side == "in" else "plain_output"] > 0
-    return rows[f"{side}_elements"] * np.where(outside, 1, padded)
+    moved = rows[f"{side}_elements"] * np.where(outside, 1, padded)
+    return moved if side == "in" else moved * _copied(rows)
+
+
+def _copied(rows: Rows) -> Floats:
+    """Which share (n,) of its output an operator writes: of a concatenation what is not there already."""
+    joined = (rows.kinds == KIND_CODES["copy"]) & (rows["function"] == CONCATENATION)
+    return np.where(joined, rows["in_elements"] / np.maximum(rows["out_elements"], 1), 1)
 
 
 def _energy_terms(target: Target, precision: Precision, rows: Rows, busy: Floats, moved: Floats) -> Floats:
@@ -242,7 +249,7 @@ def _work(target: Target, precision: Precision, rows: Rows) -> tuple[Floats, Flo
 
     vector_tiles = np.ceil(up(rows["out_channels"], target.layout.channel_block) / target.vector.elements_per_cycle)
     passes = np.where(kinds == KIND_CODES["pool"], taps, 1) * max(1.0, precision.activation_bits / 8)
-    vector = rows["out_height"] * rows["out_width"] * vector_tiles * passes
+    vector = rows["out_height"] * rows["out_width"] * vector_tiles * passes * _copied(rows)
 
     depthwise, on_array = kinds == KIND_CODES["depthwise"], _ARRAY[kinds]
     work = np.where(depthwise, windows, np.where(on_array, array, vector))

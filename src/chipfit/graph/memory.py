@@ -9,8 +9,8 @@ from typing import NamedTuple
 from chipfit.graph.graph import Graph
 from chipfit.graph.ops import Concat, product
 from chipfit.graph.subgraphs import Subgraph, producers
-from chipfit.graph.values import Value, always, both, ceil_div, either, equal, negate, never, where
-from chipfit.graph.workload import COMPOSITE, uneven
+from chipfit.graph.values import Value, always, both, ceil_div, either, equal, maximum, negate, never, where
+from chipfit.graph.workload import COMPOSITE, plane, uneven
 
 
 class Live(NamedTuple):
@@ -41,7 +41,7 @@ def liveness(
     result of an "elementwise" one takes the place of an operand of its shape that nobody reads any more, and what a
     "copy" puts side by side is written where the whole will lie, if nobody else reads it.
     """
-    parts = _parts(graph, subgraphs) if "copy" in in_place else None
+    parts = parts_in_place(graph, subgraphs) if "copy" in in_place else None
     sizes = _sizes(graph, subgraphs, block, parts)
     inputs = {item.key for item in graph.inputs}
     needed = _outputs(graph, subgraphs, inputs, sizes)
@@ -123,11 +123,35 @@ def _overwrites(
     return both(both(found, alike), negate(subgraph.gives_output))
 
 
-def _parts(graph: Graph, subgraphs: Sequence[Subgraph]) -> dict[str, tuple[str, Value]]:
-    """For every tensor that is written where a concatenation will lie: the concatenation, and under which codes.
+Parts = Mapping[str, tuple[str, Value]]
+"""For tensors that are written where a concatenation will lie: the concatenation, and under which codes."""
 
-    That is so for what one concatenation alone reads and an operator computes, once.
-    """
+
+def copying_the_rest(graph: Graph, subgraphs: Sequence[Subgraph], parts: Parts) -> tuple[Subgraph, ...]:
+    """The subgraphs, their concatenations reading no more than what is not written in place before."""
+    by_name = {subgraph.name: subgraph.workload for subgraph in subgraphs}
+    wholes = {whole for whole, _ in parts.values()}
+    found: list[Subgraph] = []
+    for subgraph in subgraphs:
+        if subgraph.name in wholes:
+            node, load = graph.by_key[subgraph.name], subgraph.workload
+            shapes = graph.input_shapes(node)
+            elements, channels = load.in_elements, sum([plane(shape)[2] for shape in shapes], start=0)
+            for source, condition in subgraph.reads:
+                whole, within = parts.get(source, ("", False))
+                if whole == subgraph.name:
+                    there = both(condition, within)
+                    elements = elements - where(there, by_name[source].out_elements, 0)
+                    channels = channels - where(there, by_name[source].out_channels, 0)
+            load = load._replace(in_elements=elements, in_channels=maximum(channels, 1))
+            subgraph = subgraph._replace(workload=load)
+        found.append(subgraph)
+    return tuple(found)
+
+
+def parts_in_place(graph: Graph, subgraphs: Sequence[Subgraph]) -> dict[str, tuple[str, Value]]:
+    """What is written where a concatenation will lie: what one concatenation alone reads and an operator computes,
+    once."""
     if not any(isinstance(graph.by_key[subgraph.name].op, Concat) for subgraph in subgraphs):
         return {}
     readers: dict[str, list[tuple[Subgraph, Value]]] = {}
@@ -172,9 +196,7 @@ def _blocked(subgraph: Subgraph, block: int, plain: Value) -> Value:
     return where(plain, load.out_elements, padded)
 
 
-def _sizes(
-    graph: Graph, subgraphs: Sequence[Subgraph], block: int, parts: Mapping[str, tuple[str, Value]] | None
-) -> dict[str, Value]:
+def _sizes(graph: Graph, subgraphs: Sequence[Subgraph], block: int, parts: Parts | None) -> dict[str, Value]:
     """Elements that every tensor takes in memory for itself: none where it is part of another one."""
     sizes = {item.key: product(item.shape) for item in graph.inputs}
     copied: set[str] = set()

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from chipfit.graph.memory import Step, stored_elements
+from chipfit.graph.memory import Parts, Step, stored_elements
 from chipfit.graph.stripes import Link, stripes
 from chipfit.graph.subgraphs import Subgraph
 from chipfit.graph.values import Value, both, either, equal, minimum, negate, never, where
-from chipfit.graph.workload import COMPOSITE
+from chipfit.graph.workload import COMPOSITE, RESIZES
 
 TAKES, GIVES = 1, 2
 """What `Workload.striped` adds up: the input, the output is only there in stripes."""
@@ -30,13 +30,14 @@ def with_neighbours(
     striped: Collection[str],
     room: int,
     weights: Sequence[Value],
+    parts: Parts,
 ) -> tuple[Subgraph, ...]:
     """The subgraphs, their workloads with all that lies around them (`Workload`, from `far_input` on).
 
     `subgraphs` come from `cut`, `steps` say what is alive during each of them (`memory.liveness`); tensors take whole
     blocks of `block` channels, and the chip has room for `room` elements at a time. `striped` are the workload kinds
     that can be worked on in stripes together with their neighbours; `weights` says how many elements the weights of
-    every subgraph take.
+    every subgraph take; `parts` are written in place into a concatenation (`memory.parts_in_place`).
     """
     place = {part.name: number for number, part in enumerate(subgraphs)}
     alive = [dict(step.alive) for step in steps]
@@ -60,7 +61,7 @@ def with_neighbours(
     whole = [
         {name: where(gives[place[name]], 0, size) for name, size in step.items() if name in place} for step in alive
     ]
-    far = _far(subgraphs, links, gives, _crowded_out(whole, buffers, room))
+    far = _far(subgraphs, links, gives, _crowded_out(whole, buffers, room), parts)
     found: list[Subgraph] = []
     far_inputs: list[Value] = []
     beside: list[Value] = []
@@ -68,7 +69,9 @@ def with_neighbours(
         far_input: Value = False
         near = {part.name}
         for source, condition in part.reads:
-            far_input = either(far_input, both(condition, far[place[source]] if source in place else True))
+            whole, within = parts.get(source, ("", False))
+            read = both(condition, negate(within)) if whole == part.name else condition
+            far_input = either(far_input, both(read, far[place[source]] if source in place else True))
             near.add(source)
         far_inputs.append(far_input)
         waiting: Value = 0
@@ -79,7 +82,7 @@ def with_neighbours(
     for number, (part, stripe) in enumerate(zip(subgraphs, worked, strict=True)):
         workload = part.workload._replace(
             far_input=far_inputs[number],
-            far_output=far[number],
+            far_output=_times_outside(subgraphs, place, parts, number, far[number]),
             striped=where(stripe.takes, TAKES, 0) + where(stripe.gives, GIVES, 0),
             stripe_height=stripe.height,
             beside=beside[number],
@@ -87,6 +90,20 @@ def with_neighbours(
         )
         found.append(part._replace(workload=workload))
     return tuple(found)
+
+
+def _times_outside(
+    subgraphs: Sequence[Subgraph], place: Mapping[str, int], parts: Parts, number: int, far: Value
+) -> Value:
+    """How many times its output a subgraph writes outside: bilinear resizes into a part of a concatenation write, by
+    what compilers count, as many channels as the whole has."""
+    part = subgraphs[number]
+    if part.workload.kind != "resize" or part.name not in parts:
+        return far
+    whole, within = parts[part.name]
+    channels = subgraphs[place[whole]].workload.out_channels
+    bilinear = equal(part.workload.function, RESIZES.index("bilinear"))
+    return where(both(far, both(within, bilinear)), channels / part.workload.out_channels, where(far, 1, 0))
 
 
 def _buffer(part: Subgraph, weights: Value, room: int) -> Value:
@@ -104,6 +121,20 @@ def _crowded_out(whole: Sequence[Mapping[str, Value]], buffers: Sequence[Value],
     for step, buffer in zip(whole, buffers, strict=True):
         for name, size in step.items():
             alone[name] = either(alone.get(name, False), both(size > 0, size + buffer > room))
+    crowded = _beside_larger(whole, buffers, room, alone, dict.fromkeys(alone, False))
+    # What is crowded out itself is in nobody's way.
+    return _beside_larger(whole, buffers, room, alone, crowded)
+
+
+def _beside_larger(
+    whole: Sequence[Mapping[str, Value]],
+    buffers: Sequence[Value],
+    room: int,
+    alone: Mapping[str, Value],
+    away: Mapping[str, Value],
+) -> dict[str, Value]:
+    """Under which codes tensors find no room: those that `alone` says, and those with none beside larger ones that are
+    not `away`."""
     found = dict(alone)
     for step, buffer in zip(whole, buffers, strict=True):
         fitting = [(name, where(alone[name], 0, size)) for name, size in step.items()]
@@ -111,10 +142,10 @@ def _crowded_out(whole: Sequence[Mapping[str, Value]], buffers: Sequence[Value],
             continue
         for place, (name, size) in enumerate(fitting):
             larger: Value = buffer
-            for other, (_, more) in enumerate(fitting):
+            for other, (rival, more) in enumerate(fitting):
                 if other != place:
                     first = more >= size if other < place else more > size
-                    larger = larger + where(first, more, 0)
+                    larger = larger + where(both(first, negate(away[rival])), more, 0)
             found[name] = either(found[name], both(size > 0, larger + size > room))
     return found
 
@@ -124,6 +155,7 @@ def _far(
     links: Sequence[Link],
     gives: Sequence[Value],
     crowded_out: Mapping[str, Value],
+    parts: Parts,
 ) -> list[Value]:
     """Under which codes every output lies outside: what leaves the network, what finds no room, parts that are
     written in place into such a tensor, and what is combined with one."""
@@ -134,9 +166,10 @@ def _far(
     for link in links:
         reading[link.giver].append(link)
     for number in reversed(range(len(subgraphs))):
+        whole, within = parts.get(subgraphs[number].name, ("", False))
         for link in reading[number]:
-            if subgraphs[link.reader].workload.kind == "copy":
-                far[number] = either(far[number], both(link.condition, far[link.reader]))
+            if subgraphs[link.reader].name == whole:
+                far[number] = either(far[number], both(both(link.condition, within), far[link.reader]))
         far[number] = either(subgraphs[number].gives_output, far[number])
     for link in links:
         load = subgraphs[link.reader].workload

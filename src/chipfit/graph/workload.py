@@ -51,10 +51,11 @@ class Workload(NamedTuple):
     accumulator biases. A linear layer over rows has `in_height` rows. `function` says which of its kind's functions it
     is, as `function_number` counts them; `plain_input` and `plain_output` whether a tensor lies in memory without
     blocks of channels, as the network's own do and parts that fill no whole blocks; `stored_share` what weights take
-    after compression, as a share of their plain size. `far_input` and `far_output` whether a tensor lies outside of
-    the chip's memory, `striped` whether the input (1) or the output (2) is only there in stripes, `stripe_height`
-    the rows of the output that are worked on at a time (0: all), `beside` the elements that wait in memory meanwhile,
-    `streamed` whether its weights find no room beside stripes: all 0 unless the target's memory makes them count
+    after compression, as a share of their plain size. `far_input` says whether it is read from outside of the chip's
+    memory, `far_output` how often its output is written there, `striped` whether the input (1) or the output (2) is
+    only there in stripes, `stripe_height` the rows of the output that are worked on at a time (0: all), `beside` the
+    elements that wait in memory meanwhile, `streamed` whether its weights find no room beside stripes: all 0 unless
+    the target's memory makes them count
     (`graph.neighbours`). Every field but `kind` is a `Value`.
     """
 
@@ -129,7 +130,10 @@ def function_number(op: Op) -> int:
 RESIZES = ("nearest", "bilinear", "bilinear_aligned")
 """Functions of a resize: bilinear ones differ by whether corners of input and output lie on each other."""
 
-_PLACE: Mapping[type[Op], int] = {BatchNorm: 0, LayerNorm: 1, Concat: 0, Slice: 1, Pad: 2, Transpose: 3}
+CONCATENATION = 0
+"""The function of a copy that puts side by side."""
+
+_PLACE: Mapping[type[Op], int] = {BatchNorm: 0, LayerNorm: 1, Concat: CONCATENATION, Slice: 1, Pad: 2, Transpose: 3}
 
 
 def workload_kind(node: Node, inputs: Sequence[Shape]) -> str:

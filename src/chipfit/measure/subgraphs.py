@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.graph.graph import Graph
-from chipfit.graph.memory import Step, liveness
+from chipfit.graph.memory import Step, copying_the_rest, liveness, parts_in_place
 from chipfit.graph.neighbours import with_neighbours
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.measure.compression import stored_share
@@ -40,14 +40,14 @@ def subgraphs_of(model: Graph | Network, target: Target) -> tuple[Subgraph, ...]
     """
     subgraphs = _cut(model, target)
     steps = steps_of(graph_of(model), subgraphs, target) if target.layout.striped else ()
-    return _in_memory(subgraphs, steps, target)
+    return _in_memory(graph_of(model), subgraphs, steps, target)
 
 
 def laid_out(model: Graph | Network, target: Target) -> Laid:
     """The subgraphs as `subgraphs_of` gives them, with what is alive during each."""
     subgraphs = _cut(model, target)
     steps = steps_of(graph_of(model), subgraphs, target)
-    return Laid(_in_memory(subgraphs, steps, target), steps)
+    return Laid(_in_memory(graph_of(model), subgraphs, steps, target), steps)
 
 
 def steps_of(graph: Graph, subgraphs: Sequence[Subgraph], target: Target) -> tuple[Step, ...]:
@@ -65,15 +65,19 @@ def _cut(model: Graph | Network, target: Target) -> tuple[Subgraph, ...]:
     return tuple([_coded(target, precision, part, own.get(f"{part.name}.weight")) for part in subgraphs])
 
 
-def _in_memory(subgraphs: tuple[Subgraph, ...], steps: Sequence[Step], target: Target) -> tuple[Subgraph, ...]:
+def _in_memory(
+    graph: Graph, subgraphs: tuple[Subgraph, ...], steps: Sequence[Step], target: Target
+) -> tuple[Subgraph, ...]:
     """The subgraphs with what lies around them, where the target says that it counts."""
     layout, precision = target.layout, target.precision()
+    parts = parts_in_place(graph, subgraphs) if "copy" in layout.in_place else {}
+    subgraphs = copying_the_rest(graph, subgraphs, parts)
     if not layout.striped:
         return subgraphs
     elements = precision.activation_bits // 8
     weights = [stored_bytes(precision, part.workload) // elements for part in subgraphs]
     room = target.memory.on_chip_bytes // elements
-    return with_neighbours(subgraphs, steps, layout.channel_block, layout.striped, room, weights)
+    return with_neighbours(subgraphs, steps, layout.channel_block, layout.striped, room, weights, parts)
 
 
 def _coded(target: Target, precision: Precision, part: Subgraph, weights: NDArray[np.float32] | None) -> Subgraph:
