@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,12 @@ class Preflight:
     feasible: tuple[int, ...] | None
     nearest: tuple[int, ...]
     excess: Mapping[str, float]
+
+    def recoded(self, code: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Preflight:
+        """The same with every code written as `code` says."""
+        ranges = {name: replace(item, cheapest=code(item.cheapest)) for name, item in self.ranges.items()}
+        feasible = None if self.feasible is None else code(self.feasible)
+        return replace(self, ranges=ranges, feasible=feasible, nearest=code(self.nearest))
 
 
 def violation(costs: Mapping[str, NDArray[np.float64]], limits: Mapping[str, float]) -> NDArray[np.float64]:
