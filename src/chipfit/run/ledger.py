@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from chipfit.errors import ChipfitError
 from chipfit.run.journal import Journal, Trial
-from chipfit.run.power import Draw, Meter, Place, Spent
+from chipfit.run.power import JOULES_PER_KWH, Draw, Meter, Place, Spent
 from chipfit.run.study import LedgerSettings, Study
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Ledger:
 
     def co2e_g(self, energy_j: float) -> float | None:
         """What so much electricity emits; None where it is not known where it is from."""
-        return None if self.place is None else energy_j / 3.6e6 * self.place.g_per_kwh
+        return None if self.place is None else energy_j / JOULES_PER_KWH * self.place.g_per_kwh
 
     def saving(self, baseline: Trial, found: Trial) -> Saving | None:
         """What a result saves, None where that cannot be said."""
@@ -123,7 +123,7 @@ class Ledger:
         daily = self.settings.inferences_per_user_and_day
         yearly = (old - new) * daily * DAYS * USERS
         even = spent.energy_j / (old - new) if old > new else None
-        return Saving(old, new, daily, yearly, yearly / 3.6e6 * self.place.g_per_kwh, even)
+        return Saving(old, new, daily, yearly, yearly / JOULES_PER_KWH * self.place.g_per_kwh, even)
 
 
 class Book:
@@ -203,7 +203,9 @@ def _pace(problem: Problem) -> tuple[float, tuple[float, float, float]]:
     from chipfit.run.workers import task_of
 
     study = problem.study
-    images = _images(study, task_of(study.task).sizes)
+    asked = {split: getattr(study.task, split) for split in ("train", "validation", "test")}
+    # Data that the study counts itself need not be made or read to say how long they take.
+    images = _images(study, task_of(study.task).sizes if None in asked.values() else asked)
     graph = problem.space.close((0,) * len(problem.space.decisions))
     module = GraphModule(graph, problem.network.weights)
     recipe = study.training.recipe(1)

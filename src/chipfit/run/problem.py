@@ -157,6 +157,7 @@ class Problem:
             self.limits,
             np.random.default_rng([self.study.seed, 2]),
             exact,
+            self._sums() if decisions is None else {},
         )
         return found.recoded(lambda code: tuple(self.embed(np.asarray([code], np.int64), chosen)[0].tolist()))
 
@@ -170,6 +171,12 @@ class Problem:
             if best.exact:
                 found[name] = best.code
         return found
+
+    def _sums(self) -> dict[str, list[tuple[tuple[int, ...], Floats]]]:
+        """The tables of every cost that is a sum, none where they would be too large."""
+        if self.prepared.tables is None:
+            return {}
+        return {name: [(table.axes, table.values) for table in self.tables(name)] for name in SUMS}
 
     def tables(self, cost: str) -> list[Table]:
         """Tables over what is offered whose sum is one of `SUMS`, none where they would be too large."""
@@ -202,7 +209,8 @@ class Problem:
         )
         raise LimitImpossible(
             f"{none} {wanted}. The nearest has {', '.join(parts)}. Raise the limit, open "
-            "more decisions under [space], or choose another target."
+            f"more decisions under [space]{', offer all options (curate = false)' if self.curated else ''}, or choose "
+            "another target."
         )
 
 
