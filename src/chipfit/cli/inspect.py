@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from chipfit.cli.ledgers import plan_json
 from chipfit.cli.options import EstimatorFile, Json, Precision, Shape, TargetName, absolute, input_shape, overrides
 from chipfit.cli.output import cost_figures, detail_of, figure, fitting, people, print_json, progress
 
@@ -149,6 +151,9 @@ def space(
     """Before a search: the decisions, the size of the space, what its networks cost, which limits can be met."""
     from chipfit.errors import InvalidInput
     from chipfit.report import tables
+    from chipfit.report.costs import plan_lines
+    from chipfit.run.ledger import plan
+    from chipfit.run.power import draw, place
     from chipfit.run.problem import prepare
     from chipfit.run.study import load_study, make_study
 
@@ -165,17 +170,29 @@ def space(
         study = make_study(data, "command line")
     problem = prepare(study, progress("fitting an estimator"))
     found = problem.preflight()
+    where = place(study.ledger.country)
+    planned = plan(problem, draw()) if model.endswith(".toml") else None
     if not json:
         people().print(tables.preflight(problem, found))
+        if planned is not None:
+            lines = plan_lines(planned, where)
+            people().print(lines[0], highlight=False, markup=False)
+            people().print(tables.remark(lines[1:]))
         problem.require_satisfiable()
         return
+    names = [item.name for item in problem.space.decisions]
     print_json(
         {
             "model": study.model,
             "target": problem.estimator.target.name,
             "estimator": detail_of(problem.estimator),
-            "decisions": [{"name": item.name, "options": list(item.options)} for item in problem.space.decisions],
-            "networks": found.size,
+            "decisions": [
+                {"name": item.name, "options": list(item.options), "offered": [item.options[index] for index in kept]}
+                for item, kept in zip(problem.space.decisions, problem.offered, strict=True)
+            ],
+            "networks": prod(problem.space.cardinalities),
+            "offered": found.size,
+            "curation": None if problem.curated is None else problem.curated.reasons(),
             "sampled": found.sampled,
             "costs": {
                 name: {
@@ -194,6 +211,14 @@ def space(
             },
             "share_within_limits": found.share,
             "feasible": found.feasible is not None,
+            "influence": {
+                cost: {
+                    "source": "exact" if cost in found.known else "sampled",
+                    "of": dict(zip(names, shares, strict=True)),
+                }
+                for cost, shares in found.influence.items()
+            },
+            "search": None if planned is None else plan_json(planned, where),
         }
     )
     problem.require_satisfiable()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from chipfit.cli.ledgers import ledger_json
 from chipfit.cli.options import EstimatorFile, Json, absolute, overrides
 from chipfit.cli.output import bar, estimator_detail, figure, notices, people, print_json, progress
 
@@ -64,7 +65,7 @@ def search(
 
 
 def _what_next(summary: Summary, best: Row | None, seconds: float) -> None:
-    """What the run took, and the command that hands over its result."""
+    """How many networks were trained, and the command that hands over the result."""
     name = best.name.split()[0] if best is not None else "baseline"
     people().print(
         f"  {len(summary.trials)} trainings, {summary.seconds / 60:.1f} worker minutes "
@@ -76,6 +77,7 @@ def _what_next(summary: Summary, best: Row | None, seconds: float) -> None:
 
 def _show(summary: Summary) -> None:
     """The sentence that matters and the table on the terminal, and the page in the run directory."""
+    from chipfit.report.costs import cost_lines
     from chipfit.report.findings import headline
     from chipfit.report.page import write_page
     from chipfit.report.tables import comparison
@@ -86,6 +88,8 @@ def _show(summary: Summary) -> None:
     write_page(summary, problem, page)
     people().print(headline(summary), style="bold", highlight=False)
     people().print(comparison(summary, problem.estimator))
+    for line in cost_lines(summary):
+        people().print(f"  {line}", highlight=False, markup=False)
     people().print(f"  report: {page}", highlight=False)
 
 
@@ -140,6 +144,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "name": summary.study.name,
         "finished": summary.finished,
         "provenance": dict(summary.provenance),
+        "ledger": ledger_json(summary),
         "rows": [
             {"name": row.name, "holds": row.holds, "note": row.note}
             | (_trial_json(row.trial, detail) if row.trial else {})

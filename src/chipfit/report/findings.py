@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chipfit.report.words import amount, change, latency, plural, share, small_share
+from chipfit.report.words import amount, change, latency, plain, plural, share, small_share
 
 if TYPE_CHECKING:
     from chipfit.estimate.estimator import Estimator
     from chipfit.measure.measurement import Source
     from chipfit.run.journal import Trial
     from chipfit.run.summary import Row, Summary
+    from chipfit.spaces.curate import Curated
 
 COST_TITLES: Mapping[str, str] = {
     "latency": "latency",
@@ -298,6 +299,14 @@ def trained_on(estimator: Estimator) -> str:
 def _with(source: Source) -> str:
     day = f" on {source.date}" if source.date else ""
     return f"{source.kind} with {source.tool} {source.version}{day}"
+
+
+def removals(curated: Curated, most: int = 6) -> list[str]:
+    """What curation left out and why, a line for each of the first `most` decisions, and how many more there are."""
+    reasons = curated.reasons()
+    lines = [f"{plain(name)}: {'; '.join(found)}" for name, found in list(reasons.items())[:most]]
+    more = len(reasons) - most
+    return [*lines, *([f"and of {plural(more, 'more decision')} (--json has all)"] if more > 0 else [])]
 
 
 def latency_of(trial: Trial) -> str:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from chipfit.files import write_whole
 from chipfit.graph.subgraphs import cut
 from chipfit.report.architecture import Row, changes, decision_rows, kind_of, latency_rows, shape_rows
+from chipfit.report.costs import cost_lines
 from chipfit.report.findings import (
     COST_TITLES,
     accuracy_of,
@@ -99,6 +100,7 @@ def page(summary: Summary, problem: Problem) -> str:
         trials=[_listed(summary, problem, trial) for trial in summary.trials],
         failures=[_listed(summary, problem, trial) for trial in summary.trials if trial.status == "failed"],
         stopped=[trial.number for trial in summary.trials if trial.status == "stopped"],
+        costs=cost_lines(summary),
         provenance=provenance(summary, problem),
         estimator=problem.estimator.provenance,
         share=small_share,

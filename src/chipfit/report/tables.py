@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.measure.subgraphs import graph_of
 from chipfit.nets.network import Network
 from chipfit.report.architecture import kind_of
-from chipfit.report.findings import COST_TITLES, Line, sources, trained_on
+from chipfit.report.findings import COST_TITLES, Line, removals, sources, trained_on
 from chipfit.report.findings import comparison as compared
 from chipfit.report.words import amount, change, count, latency, listed, plain, plural, share, small_share
 from chipfit.spaces.curate import curate
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Columns that every table fits into."""
+
+MATTERS = 3
+"""Decisions that are named for each cost."""
 
 TOP = 12
 """Subgraphs that are shown where not all are asked for."""
@@ -262,21 +266,43 @@ def preflight(problem: Problem, found: Preflight) -> Group:
     edits = {index: edit for edit, members in problem.members.items() for index in members}
     opened = grid("decision", "opened by", "options (the first is the network as given)", left=(0, 1, 2))
     for index, decision in enumerate(decisions):
-        options = ", ".join(plain(option) for option in decision.options)
-        opened.add_row(Text(plain(decision.name)), Text(plain(edits.get(index, ""))), Text(options))
+        offered = problem.offered[index]
+        options = ", ".join(plain(decision.options[option]) for option in offered)
+        left_out = f" ({len(offered)} of {len(decision)})" if len(offered) < len(decision) else ""
+        opened.add_row(Text(plain(decision.name)), Text(plain(edits.get(index, ""))), Text(options + left_out))
     sampled = "all evaluated" if found.sampled >= found.size else f"ranges from a sample of {found.sampled:,}"
-    size = f"{plural(len(decisions), 'decision')}, {count(found.size)} networks ({sampled})"
-    return Group(
-        opened, Text(size, style="bold"), _curated(problem), Text(), _ranges(found), _satisfiable(problem, found)
-    )
+    curated = f"; curated to {count(found.size)}" if problem.curated is not None else ""
+    given = count(math.prod(problem.space.cardinalities))
+    size = f"{plural(len(decisions), 'decision')}, {given} networks{curated} ({sampled})"
+    parts = [opened, Text(size, style="bold"), _curated(problem), Text(), _ranges(found), _influence(problem, found)]
+    return Group(*parts, _satisfiable(problem, found))
+
+
+def _influence(problem: Problem, found: Preflight) -> Text:
+    """Which decisions matter most for each cost, by the share of its variance that they explain."""
+    lines = ["what matters: share of the variance that a decision explains by itself"]
+    for name in ("latency", "energy", "weights", "peak_memory"):
+        shares = found.influence[name]
+        order = sorted(range(len(shares)), key=lambda index: -shares[index])[:MATTERS]
+        top = [f"{plain(problem.space.decisions[i].name)} {share(shares[i], 0)}" for i in order if shares[i] >= 0.01]
+        rest = sum(shares) - sum(shares[index] for index in order)
+        others = f"; all others {share(rest, 0)}" if rest >= 0.01 else ""
+        jointly = f"; jointly {share(1 - sum(shares), 0)}" if top and sum(shares) < 0.99 else ""
+        mark = "" if name in found.known else " (sampled)"
+        lines.append(f"  {COST_TITLES[name]}{mark}: {', '.join(top) or 'no decision by itself'}{others}{jointly}")
+    return Text("\n".join(lines), style="dim")
 
 
 def _curated(problem: Problem) -> Text:
-    """What curation would leave of a space."""
+    """What curation has left of a space and why, or would leave."""
+    if problem.curated is not None:
+        return remark(removals(problem.curated))
     if problem.prepared.tables is None:
         return Text("not curated: the tables of this space are too large", style="dim")
     left = curate(problem.space, problem.prepared.tables)
-    return Text(f"curation would leave {count(left.size)} (why: chipfit landscape)", style="dim")
+    if left.size == math.prod(problem.space.cardinalities):
+        return Text("curation would leave all of them", style="dim")
+    return Text(f"curation would leave {count(left.size)} (in a study: curate = true under [space])", style="dim")
 
 
 def _ranges(found: Preflight) -> Table:

@@ -46,11 +46,31 @@ def change(new: float, old: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: "42 s", "12 min", "2 h 05 min"."""
+    """A time as people say it: "42 s", "12 min", "2 h 05 min", "12 days", "1.2 × 10^9 years"."""
     if seconds < 120:
         return f"{seconds:.0f} s" if seconds >= 1 or seconds == 0 else "under 1 s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+    if minutes < 72 * 60:
+        return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+    days = seconds / 86400
+    return f"{days:,.0f} days" if days < 730 else f"{count(days / 365)} years"
+
+
+def electricity(energy_j: float) -> str:
+    """Energy as a meter counts it: "0.35 Wh", "1.2 kWh", "3.4 MWh"."""
+    watt_hours = energy_j / 3600
+    for size, unit in ((1e9, "GWh"), (1e6, "MWh"), (1e3, "kWh")):
+        if watt_hours >= size / 10:
+            return f"{watt_hours / size:.3g} {unit}" if watt_hours < 1e3 * size else f"{watt_hours / size:,.0f} {unit}"
+    return f"{watt_hours:.2g} Wh"
+
+
+def mass(grams: float) -> str:
+    """A mass: "39 g", "1.2 kg", "3.4 t"."""
+    for size, unit in ((1e6, "t"), (1e3, "kg")):
+        if grams >= size:
+            return f"{grams / size:.3g} {unit}" if grams < 1e3 * size else f"{grams / size:,.0f} {unit}"
+    return f"{grams:.2g} g" if grams < 99.5 else f"{grams:.0f} g"
 
 
 def count(number: float) -> str:

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,8 @@ import chipfit
 from chipfit.errors import InvalidInput, JournalMismatch
 from chipfit.files import named
 from chipfit.run.journal import Journal
+from chipfit.run.ledger import Book, plan
+from chipfit.run.power import Meter, draw, place
 from chipfit.run.problem import Problem, prepare
 from chipfit.run.stages import AlgorithmMaker, Event, check_fits, run
 from chipfit.run.study import Study
@@ -54,7 +57,7 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     before anything is written: raises `InvalidInput`, `LimitImpossible`, `JournalMismatch`.
     """
     make = algorithm_maker(study.search.algorithm)
-    problem = prepare(study, progress)
+    problem = prepare(study, progress, _curation_before(study, directory))
     problem.require_satisfiable()
     task = None
     if study.accuracy is None:
@@ -62,11 +65,38 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
         check_fits(problem, task.outputs, task.input_shape[0])
     else:
         named(study.accuracy, "accuracy")
+    machine, where = draw(), place(study.ledger.country)
     with Journal(directory) as journal:
         journal.claim(study.identity, study.digest)
         _note_provenance(journal, problem, task)
-        yield from run(problem, journal, make, study.workers)
+        meter = Meter(machine, study.workers * study.threads, _gpu(study))
+        book = Book(journal, study, meter, where)
+        if journal.about("plan") is None:
+            journal.note("plan", json.dumps(asdict(plan(problem, machine))))
+        try:
+            for event in run(problem, journal, make, study.workers):
+                book.keep()
+                yield event
+        finally:
+            book.keep(at_once=True)
         journal.note("finished", "yes")
+
+
+def _gpu(study: Study) -> int | None:
+    """The GPU that a study's networks are trained on, None where none is; a training of the user's own may use one."""
+    from chipfit.accuracy.train import resolve_device
+
+    device = resolve_device(study.device)
+    return (device.index or 0) if device.type == "cuda" else None
+
+
+def _curation_before(study: Study, directory: Path) -> dict[str, Any] | None:
+    """What the journal keeps of this study's curation, None where its run begins now or is offered all."""
+    if study.curation is None or not (directory / "journal.sqlite").is_file():
+        return None
+    with Journal(directory) as journal:
+        same = journal.about("digest") == study.digest
+        return json.loads(journal.about("curation") or "null") if same else None
 
 
 def algorithm_maker(name: str) -> AlgorithmMaker:
@@ -97,6 +127,8 @@ def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> N
             "target": problem.estimator.target.name,
             "target_source": problem.estimator.target.source,
         }
+        if problem.curated is not None:
+            journal.note("curation", json.dumps(problem.curated.as_json()))
         journal.note("provenance", json.dumps(provenance))
         return
     names = {"data": "the data", "model": "the model", "estimator": "the estimator", "baseline": "the target"}

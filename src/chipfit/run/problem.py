@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from chipfit.run.amounts import amount
 from chipfit.run.study import Study
 from chipfit.search.algorithm import Codes, Domain, FreeCosts
 from chipfit.search.exact import Table, minimum
+from chipfit.spaces.curate import Curated, curate
 from chipfit.spaces.edits import open_space
 from chipfit.spaces.preflight import Preflight, preflight, violation
 from chipfit.targets import load_target
@@ -41,13 +43,20 @@ COLUMNS: Mapping[str, str] = {
 }
 """Where each cost of a study stands in `Costs`."""
 
+SUMS = ("latency", "energy", "weights", "parameters", "macs")
+"""Costs that are sums of tables; peak memory is a maximum of such sums."""
+
 ROUNDING = 1e-9
 """How far above a limit, as a fraction, is still within it: the same sum in another order."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What a run works on. `members` says which decisions each edit opened, by index."""
+    """What a run works on. `members` says which decisions each edit opened, by index.
+
+    `curated` says which options a search is offered, None where it is offered all of `space`. Codes are those of
+    `space` everywhere but inside `domain`, so that a journal does not depend on what was curated.
+    """
 
     study: Study
     network: Network
@@ -55,6 +64,7 @@ class Problem:
     members: Mapping[str, tuple[int, ...]]
     estimator: Estimator
     prepared: SpaceCosts
+    curated: Curated | None = None
 
     def costs(self, codes: Codes) -> dict[str, Floats]:
         """Every cost (n,) of codes (n, d), by the names that studies use, and "spread" of the latency."""
@@ -87,50 +97,95 @@ class Problem:
         """Indices of the decisions that these edits opened, in order."""
         return tuple(sorted(index for edit in edits for index in self.members[edit]))
 
+    @cached_property
+    def offered(self) -> tuple[tuple[int, ...], ...]:
+        """For every decision the options that a search is offered, by index."""
+        return self.curated.kept if self.curated else tuple(tuple(range(len(item))) for item in self.space.decisions)
+
+    def reach(self, decisions: Sequence[int]) -> int:
+        """How many codes there are over some decisions of what is offered."""
+        return math.prod(len(self.offered[index]) for index in decisions)
+
     def embed(self, codes: Codes, decisions: tuple[int, ...]) -> Codes:
-        """Codes over some decisions as codes over all, the others as in the baseline."""
+        """Codes of what is offered of some decisions as codes of the space, the others as in the baseline."""
+        return self._given(self._placed(codes, decisions))
+
+    def narrowed(self, codes: Codes, decisions: tuple[int, ...]) -> Codes:
+        """The reverse of `embed`. Raises `InvalidInput` for codes with an option that is not offered."""
+        found = np.empty((len(codes), len(decisions)), np.int64)
+        for column, index in enumerate(decisions):
+            places = np.full(len(self.space.decisions[index]), -1, np.int64)
+            places[list(self.offered[index])] = np.arange(len(self.offered[index]))
+            found[:, column] = places[codes[:, index]]
+        if (found < 0).any():
+            raise InvalidInput("a code has an option that curation removed")
+        return found
+
+    def _placed(self, codes: Codes, decisions: tuple[int, ...]) -> Codes:
         full = np.zeros((len(codes), len(self.space.decisions)), np.int64)
         full[:, list(decisions)] = codes
         return full
 
+    def _given(self, codes: Codes) -> Codes:
+        return self.curated.full(codes) if self.curated else codes
+
     def domain(self, decisions: tuple[int, ...]) -> Domain:
         """What an algorithm sees of the part of the space that these decisions span."""
         free = [name for name in self.study.search.objectives if name != "accuracy"]
-        reduce = canonical(self.space)
+        reduce = canonical(self.curated.space if self.curated else self.space)
 
         def free_costs(codes: Codes) -> FreeCosts:
             costs = self.costs(self.embed(codes, decisions))
             return FreeCosts(np.stack([costs[name] for name in free], axis=1), violation(costs, self.limits))
 
         return Domain(
-            tuple(len(self.space.decisions[index]) for index in decisions),
-            lambda codes: reduce(self.embed(codes, decisions))[:, list(decisions)],
+            tuple(len(self.offered[index]) for index in decisions),
+            lambda codes: reduce(self._placed(codes, decisions))[:, list(decisions)],
             free_costs,
         )
 
     def preflight(self, decisions: tuple[int, ...] | None = None) -> Preflight:
-        """Ranges of all costs and the share of networks within the limits, over all or some decisions."""
+        """Ranges of all costs and the share of networks within the limits, over all or some decisions.
+
+        Over what a search is offered; codes in it are those of the space.
+        """
         chosen = decisions if decisions is not None else tuple(range(len(self.space.decisions)))
         exact = self._cheapest() if decisions is None else {}
-        return preflight(
-            tuple(len(self.space.decisions[index]) for index in chosen),
+        found = preflight(
+            tuple(len(self.offered[index]) for index in chosen),
             lambda codes: self.costs(self.embed(codes, chosen)),
             self.limits,
             np.random.default_rng([self.study.seed, 2]),
             exact,
+            self._sums() if decisions is None else {},
         )
+        return found.recoded(lambda code: tuple(self.embed(np.asarray([code], np.int64), chosen)[0].tolist()))
 
     def _cheapest(self) -> dict[str, Codes]:
         """For every cost that is a sum of tables, the code (d,) that minimises it, where that can be found exactly."""
         if self.prepared.tables is None:
             return {}
         found: dict[str, Codes] = {}
-        for name in ("latency", "energy", "weights", "parameters", "macs"):
-            tables = [Table(axes, values) for axes, values in self.prepared.tables.tables(COLUMNS[name])]
-            best = minimum(tables, self.space.cardinalities)
+        for name in SUMS:
+            best = minimum(self.tables(name), tuple(map(len, self.offered)))
             if best.exact:
                 found[name] = best.code
         return found
+
+    def _sums(self) -> dict[str, list[tuple[tuple[int, ...], Floats]]]:
+        """The tables of every cost that is a sum, none where they would be too large."""
+        if self.prepared.tables is None:
+            return {}
+        return {name: [(table.axes, table.values) for table in self.tables(name)] for name in SUMS}
+
+    def tables(self, cost: str) -> list[Table]:
+        """Tables over what is offered whose sum is one of `SUMS`, none where they would be too large."""
+        if self.prepared.tables is None:
+            return []
+        return [
+            Table(axes, values[np.ix_(*(self.offered[axis] for axis in axes))])
+            for axes, values in self.prepared.tables.tables(COLUMNS[cost])
+        ]
 
     def require_satisfiable(self) -> None:
         """Raises `LimitImpossible` with the nearest feasible point when no network meets the limits on costs."""
@@ -154,22 +209,40 @@ class Problem:
         )
         raise LimitImpossible(
             f"{none} {wanted}. The nearest has {', '.join(parts)}. Raise the limit, open "
-            "more decisions under [space], or choose another target."
+            f"more decisions under [space]{', offer all options (curate = false)' if self.curated else ''}, or choose "
+            "another target."
         )
 
 
-def prepare(study: Study, progress: Callable[..., Any] | None = None) -> Problem:
-    """Loads the model and the target of a study, opens its decisions and prepares their costs.
+def prepare(
+    study: Study, progress: Callable[..., Any] | None = None, curation: Mapping[str, Any] | None = None
+) -> Problem:
+    """Loads the model and the target of a study, opens its decisions, curates them and prepares their costs.
 
-    `progress` wraps what may take long (fitting an estimator for the first time). Raises `InvalidInput` for what
-    cannot be used, an estimator file of another target among it.
+    `progress` wraps what may take long (fitting an estimator for the first time); `curation` is what the journal of a
+    run of this study keeps of its curation, so that it is not curated anew. Raises `InvalidInput` for what cannot be
+    used, an estimator file of another target among it.
     """
     network = load(study.model, input_shape=study.input_shape, seed=study.seed, classes=study.classes)
     target = load_target(study.target)
-    space, members = opened(network.graph, study.space)
+    space, members = opened(network.graph, study.opened)
     file = Path(study.estimator) if study.estimator is not None else None
     estimator = estimator_for(target, study.precision, file, **({"progress": progress} if progress else {}))
-    return Problem(study, network, space, members, estimator, estimator.prepare(space))
+    prepared = estimator.prepare(space)
+    return Problem(study, network, space, members, estimator, prepared, _curated(study, space, prepared, curation))
+
+
+def _curated(study: Study, space: Graph, prepared: SpaceCosts, curation: Mapping[str, Any] | None) -> Curated | None:
+    """What a study offers of its space, None where all of it."""
+    if study.curation is None:
+        return None
+    if curation is not None:
+        return Curated.of_json(space, curation)
+    if prepared.tables is None:
+        raise InvalidInput(
+            f"space.curate: the tables of study {study.name} would be too large; open fewer decisions or larger steps"
+        )
+    return curate(space, prepared.tables, **study.curation.model_dump())
 
 
 def reopen(summary: Summary, progress: Callable[..., Any] | None = None) -> Problem:
@@ -177,7 +250,7 @@ def reopen(summary: Summary, progress: Callable[..., Any] | None = None) -> Prob
 
     Raises `JournalMismatch` where the study's own estimator file is no longer the one that the run was made with.
     """
-    problem = prepare(summary.study, progress)
+    problem = prepare(summary.study, progress, summary.notes.get("curation"))
     known = summary.provenance.get("estimator")
     if summary.study.estimator is not None and known is not None and known != problem.predicts:
         raise JournalMismatch(

@@ -124,7 +124,9 @@ class _Run:
         objectives = np.stack(columns, axis=1)
         objectives[np.isnan(accuracy)] = np.nan
         short = np.nan_to_num(np.maximum(wanted - accuracy, 0.0), nan=1.0)
-        algorithm.tell(codes[:, list(decisions)], objectives, violation(costs, self.problem.limits) + short)
+        algorithm.tell(
+            self.problem.narrowed(codes, decisions), objectives, violation(costs, self.problem.limits) + short
+        )
         return [self.searched[code].number for code in searched]
 
     @staticmethod

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from chipfit.accuracy.train import Recipe
 from chipfit.errors import InvalidInput
+from chipfit.spaces.curate import FREE, MOST, TOLERANCE
 from chipfit.spaces.edits import SPACE_EDITS
 
 UNITS = {
@@ -27,6 +28,9 @@ UNITS = {
 COSTS = ("latency", "energy", "weights", "peak_memory", "parameters", "macs")
 """What can be an objective or a limit besides accuracy. All are known before any training."""
 
+
+CURATE = "curate"
+"""The key under [space] that is no edit: options that are not worth offering are left out."""
 
 Objective = Literal["latency", "energy", "weights", "peak_memory", "parameters", "macs", "accuracy"]
 
@@ -141,6 +145,26 @@ class SearchSettings(_Section):
         return self
 
 
+class LedgerSettings(_Section):
+    """How costs and savings of a run are counted; results do not depend on it.
+
+    `country` (three letters, such as "DEU") says where the electricity is from, the world's average where it is left
+    out. What a network saves is told for users who each make so many inferences a day.
+    """
+
+    country: str | None = None
+    inferences_per_user_and_day: float = Field(default=100.0, gt=0)
+
+
+class CurationSettings(_Section):
+    """How options are curated before the search (`[space] curate = true`, or a table of these), see `curate`."""
+
+    tolerance: float = Field(default=TOLERANCE, ge=0)
+    free: float = Field(default=FREE, ge=0, lt=1)
+    most: int = Field(default=MOST, ge=2)
+    safe: bool = False
+
+
 def _bounds(data: object) -> object:
     """Bounds as users write them, or as an identity holds them."""
     if not isinstance(data, Mapping):
@@ -171,6 +195,8 @@ class LimitSettings(_Section):
 class Study(_Section):
     """One study. `space` gives the options of each edit, `variants` which edits each row of the table may use.
 
+    `space` may also say `curate`: then a search is offered only the options that are worth it.
+
     `estimator` is a file that `chipfit fit` or `chipfit calibrate` wrote; without one the target's own predicts.
     """
 
@@ -192,11 +218,17 @@ class Study(_Section):
     limits: LimitSettings = LimitSettings()
     space: dict[str, object] = Field(default={"fuse": True, "depth_multiplier": True})
     variants: dict[str, tuple[str, ...]] = {}
+    ledger: LedgerSettings = LedgerSettings()
 
     @model_validator(mode="after")
     def _check(self) -> Study:
-        if unknown := [edit for edit in self.space if edit not in SPACE_EDITS]:
-            raise ValueError(f"space.{unknown[0]}: there is no such edit; known are {', '.join(SPACE_EDITS)}")
+        if unknown := [edit for edit in self.space if edit not in (*SPACE_EDITS, CURATE)]:
+            raise ValueError(f"space.{unknown[0]}: there is no such edit; known are {', '.join(SPACE_EDITS)}, {CURATE}")
+        curate = self.space.get(CURATE, False)
+        if not isinstance(curate, (bool, Mapping)):
+            raise ValueError(f"space.{CURATE} = {curate!r}: write true, or a table such as {{most = 6}}")
+        if isinstance(curate, Mapping):
+            CurationSettings.model_validate(curate)
         if not self.opened:
             raise ValueError("space: opens no decision; set at least one, such as fuse = true")
         for name, edits in self.variants.items():
@@ -213,7 +245,13 @@ class Study(_Section):
     @property
     def opened(self) -> dict[str, object]:
         """The edits that open decisions, with their options."""
-        return {edit: options for edit, options in self.space.items() if options is not False}
+        return {edit: options for edit, options in self.space.items() if options is not False and edit != CURATE}
+
+    @property
+    def curation(self) -> CurationSettings | None:
+        """How the space is curated, None where a search is offered all of it."""
+        curate = self.space.get(CURATE, False)
+        return None if curate is False else CurationSettings.model_validate({} if curate is True else curate)
 
     @property
     def rows(self) -> dict[str, tuple[str, ...]]:
@@ -222,8 +260,8 @@ class Study(_Section):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that the result depends on: all but how many processes work at it."""
-        return self.model_dump(mode="json", exclude={"workers"})
+        """Everything that the result depends on: all but how many processes work at it, and how its cost is counted."""
+        return self.model_dump(mode="json", exclude={"workers", "ledger"})
 
     @property
     def digest(self) -> str:

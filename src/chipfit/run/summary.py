@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chipfit.errors import InvalidInput
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.study import Study, make_study
+
+NOTES = ("curation", "plan", "place", "sessions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run as it stands. `members` gives for each variant the trials it asked for by stage."""
+    """A run as it stands. `members` gives for each variant the trials it asked for by stage; `notes` are
+    what the journal keeps besides: "curation" (`Curated.as_json`), and "plan", "place", "sessions" of the ledger.
+    """
 
     directory: Path
     study: Study
@@ -37,6 +41,7 @@ class Summary:
     trials: tuple[Trial, ...]
     members: Mapping[str, Mapping[str, tuple[int, ...]]]
     provenance: Mapping[str, Any]
+    notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def seconds(self) -> float:
@@ -78,9 +83,10 @@ def summarise(directory: Path) -> Summary:
         members = {name: {stage: tuple(journal.members(name, stage)) for stage in stages} for name in names}
         finished = journal.about("finished") == "yes"
         provenance = json.loads(journal.about("provenance") or "{}")
+        notes = {name: json.loads(journal.about(name) or "null") for name in NOTES}
     rows = [_baseline_row(members["baseline"], trials)]
     rows += [_row(name, members[name], trials, finished) for name in study.rows]
-    return Summary(directory, study, finished, tuple(rows), tuple(trials.values()), members, provenance)
+    return Summary(directory, study, finished, tuple(rows), tuple(trials.values()), members, provenance, notes)
 
 
 def _baseline_row(members: Mapping[str, tuple[int, ...]], trials: Mapping[int, Trial]) -> Row:

@@ -8,11 +8,11 @@ which ones to keep.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,19 @@ class Curated:
         codes = np.asarray(codes)
         columns = [np.asarray(kept)[codes[:, index]] for index, kept in enumerate(self.kept)]
         return np.stack(columns, axis=1) if columns else codes
+
+    def as_json(self) -> dict[str, Any]:
+        """What is left and what was removed, to be kept with the results of a search."""
+        removed = [[item.decision, item.option, item.instead, item.reason.value] for item in self.removed]
+        return {"kept": [list(kept) for kept in self.kept], "removed": removed}
+
+    @classmethod
+    def of_json(cls, given: Graph, data: Mapping[str, Any]) -> Curated:
+        """The reverse of `as_json`, of the same graph."""
+        removed = (
+            Removal(decision, option, instead, Reason(why)) for decision, option, instead, why in data["removed"]
+        )
+        return cls(given, tuple(tuple(kept) for kept in data["kept"]), tuple(removed))
 
     def reasons(self) -> dict[str, tuple[str, ...]]:
         """For every decision that lost options, what was removed and why, as people say it."""

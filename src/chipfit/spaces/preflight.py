@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from chipfit.spaces.influence import Table, exact_influence, sampled_influence
 
 Codes = NDArray[np.int64]
 Evaluate = Callable[[Codes], Mapping[str, NDArray[np.float64]]]
@@ -33,8 +35,10 @@ class CostRange:
 class Preflight:
     """A space and the limits on it: `shares` of networks that meet each limit, and `share` that meet all at once.
 
-    `feasible` is a code that meets all limits, or None where none was found; `nearest` then comes closest, and
-    `excess` is how far it is above each limit that it breaks, as a fraction of the limit.
+    `influence` is for every cost the share of its variance that each decision explains by itself, `known` the costs
+    whose shares are those of all networks, not of a sample. `feasible` is a code that meets all limits, or None where
+    none was found; `nearest` then comes closest, and `excess` is how far it is above each limit that it breaks, as a
+    fraction of the limit.
     """
 
     size: int
@@ -45,6 +49,14 @@ class Preflight:
     feasible: tuple[int, ...] | None
     nearest: tuple[int, ...]
     excess: Mapping[str, float]
+    influence: Mapping[str, tuple[float, ...]]
+    known: frozenset[str]
+
+    def recoded(self, code: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Preflight:
+        """The same with every code written as `code` says."""
+        ranges = {name: replace(item, cheapest=code(item.cheapest)) for name, item in self.ranges.items()}
+        feasible = None if self.feasible is None else code(self.feasible)
+        return replace(self, ranges=ranges, feasible=feasible, nearest=code(self.nearest))
 
 
 def violation(costs: Mapping[str, NDArray[np.float64]], limits: Mapping[str, float]) -> NDArray[np.float64]:
@@ -61,11 +73,13 @@ def preflight(
     limits: Mapping[str, float],
     generator: np.random.Generator,
     cheapest: Mapping[str, Codes] | None = None,
+    tables: Mapping[str, Sequence[Table]] | None = None,
 ) -> Preflight:
     """Costs and limits over a space, from all codes where there are few, else from a sample.
 
-    `cheapest` gives for some costs a code that is known to be the exact minimum. Where a sample meets not all limits,
-    the best of it are improved decision by decision, so that a small feasible part is found if it can be reached.
+    `cheapest` gives for some costs a code that is known to be the exact minimum, `tables` those that add up to it.
+    Where a sample meets not all limits, the best of it are improved decision by decision, so that a small feasible
+    part is found if it can be reached.
     """
     codes, complete = _codes(cardinalities, generator)
     exact = cheapest or {}
@@ -90,6 +104,13 @@ def preflight(
         starts = everything[np.argsort(excess, kind="stable")[:32]]
         best = min((_descend(start, cardinalities, evaluate, limits) for start in starts), key=lambda pair: pair[1])[0]
     at_best = evaluate(best[None])
+    summed = tables or {}
+    influence = {
+        name: exact_influence(summed[name], len(cardinalities))
+        if name in summed
+        else sampled_influence(codes, values[first:], cardinalities, complete)
+        for name, values in costs.items()
+    }
     left = {name: float(at_best[name][0] / limit - 1.0) for name, limit in limits.items() if at_best[name][0] > limit}
     return Preflight(
         math.prod(cardinalities),
@@ -100,6 +121,8 @@ def preflight(
         None if left else tuple(int(option) for option in best),
         tuple(int(option) for option in best),
         left,
+        {name: tuple(shares.tolist()) for name, shares in influence.items()},
+        frozenset(costs) if complete else frozenset(summed),
     )
 
 

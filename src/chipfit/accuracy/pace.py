@@ -1,0 +1,63 @@
+"""How long a network takes to train, from a few steps on noise."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+
+from chipfit.accuracy.train import Recipe, resolve_device
+from chipfit.errors import InvalidInput
+from chipfit.nets.module import GraphModule
+
+BATCH = 16
+"""Images of a step, so that one step of a large network is short as well."""
+
+SHARE = 5e-4
+"""Steps are taken until this share of the training that they stand for has passed."""
+
+LEAST, MOST = 2, 64
+"""Steps that are timed, after one that warms up."""
+
+
+def seconds_per_image(
+    module: GraphModule, recipe: Recipe, images: float, *, device: str = "auto", threads: int = 1
+) -> float:
+    """Seconds of a forward and a backward pass and an update, for each image; weights of `module` are changed.
+
+    `images` is how many the training will see: the more, the longer is timed. Raises `InvalidInput` for what cannot be
+    trained on this device.
+    """
+    where, before = resolve_device(device), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _timed(module.to(where).train(), recipe, images, where)
+    except RuntimeError as error:
+        raise InvalidInput(f"a training step fails on {where} ({str(error).splitlines()[0]})") from None
+    finally:
+        torch.set_num_threads(before)
+
+
+def _timed(module: GraphModule, recipe: Recipe, images: float, where: torch.device) -> float:
+    batch = min(BATCH, recipe.batch_size)
+    shape = [int(size) for size in module.graph.inputs[0].shape[1:]]  # type: ignore[arg-type]
+    noise = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(0)).to(where)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-6, momentum=recipe.momentum)
+    begin, pace = 0.0, math.inf
+    for step in range(MOST + 1):
+        output = module(noise)
+        first = output if isinstance(output, torch.Tensor) else output[0]
+        optimizer.zero_grad(set_to_none=True)
+        first.float().square().mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if where.type == "cuda":
+            torch.cuda.synchronize(where)
+        if step == 0:
+            begin = time.perf_counter()
+            continue
+        passed = time.perf_counter() - begin
+        pace = passed / (step * batch)
+        if step >= LEAST and passed > SHARE * images * pace:
+            break
+    return pace

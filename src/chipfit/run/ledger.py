@@ -1,0 +1,237 @@
+"""What a run costs and saves: expected before it, counted by session while it goes on, and what its result saves.
+
+Every session of a run notes in the journal what it has spent so far, so that a run that was interrupted, or killed,
+counts all that it took.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from chipfit.errors import ChipfitError
+from chipfit.run.journal import Journal, Trial
+from chipfit.run.power import JOULES_PER_KWH, Draw, Meter, Place, Spent
+from chipfit.run.study import LedgerSettings, Study
+
+if TYPE_CHECKING:
+    from chipfit.run.problem import Problem
+    from chipfit.run.summary import Summary
+
+NOTED_EVERY_S = 5.0
+"""How often a session notes what it has spent: a killed one loses at most that and the training under way."""
+
+FORWARD = 1 / 3
+"""What judging an image costs of training on it: a backward pass is about two forward passes."""
+
+SPREAD = 0.3
+"""How far candidates may take longer or shorter to train than the baseline that is timed, as a fraction."""
+
+USERS, DAYS = 1_000_000, 365
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a search will take: its time from begin to end, and energy, each with half its range."""
+
+    seconds: float
+    seconds_spread: float
+    energy_j: float
+    energy_spread_j: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a study will do: `networks` that its rows can reach, how many trainings at least and at most.
+
+    `expected` is None where trainings cannot be timed beforehand; `why` then says so.
+    """
+
+    networks: int
+    trainings: tuple[int, int]
+    expected: Expected | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One time that a run was under way, from its begin to its end."""
+
+    seconds: float
+    workers: int
+    energy_j: float
+    source: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What a network needs less than the baseline, modelled, for each inference and for a million users in a year.
+
+    `break_even` is after how many inferences that is more than the search took, None where it saves nothing.
+    """
+
+    baseline_j: float
+    found_j: float
+    inferences_per_user_and_day: float
+    energy_j: float
+    co2e_g: float
+    break_even: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What a run has cost so far. `stages` are worker seconds of training by stage.
+
+    `every_s` is how long the same workers would train all of the plan's networks in full.
+    """
+
+    stages: Mapping[str, float]
+    sessions: tuple[Session, ...]
+    plan: Plan | None
+    place: Place | None
+    settings: LedgerSettings = field(default_factory=LedgerSettings)
+    every_s: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time of all sessions."""
+        return sum(session.seconds for session in self.sessions)
+
+    @property
+    def spent(self) -> Spent | None:
+        """Energy of all sessions, None where none was counted; measured only where it was so in every one."""
+        if not self.sessions:
+            return None
+        source = "measured" if all(session.source == "measured" for session in self.sessions) else "modelled"
+        details = dict.fromkeys(session.detail for session in self.sessions)
+        return Spent(sum(session.energy_j for session in self.sessions), source, "; ".join(details))
+
+    def co2e_g(self, energy_j: float) -> float | None:
+        """What so much electricity emits; None where it is not known where it is from."""
+        return None if self.place is None else energy_j / JOULES_PER_KWH * self.place.g_per_kwh
+
+    def saving(self, baseline: Trial, found: Trial) -> Saving | None:
+        """What a result saves, None where that cannot be said."""
+        old, new, spent = baseline.costs.get("energy"), found.costs.get("energy"), self.spent
+        if old is None or new is None or spent is None or self.place is None:
+            return None
+        daily = self.settings.inferences_per_user_and_day
+        yearly = (old - new) * daily * DAYS * USERS
+        even = spent.energy_j / (old - new) if old > new else None
+        return Saving(old, new, daily, yearly, yearly / JOULES_PER_KWH * self.place.g_per_kwh, even)
+
+
+class Book:
+    """Keeps the ledger of one session in the journal."""
+
+    def __init__(self, journal: Journal, study: Study, meter: Meter, place: Place) -> None:
+        self._journal, self._workers, self._meter = journal, study.workers, meter
+        self._before: list[dict[str, Any]] = json.loads(journal.about("sessions") or "[]")
+        self._noted = -math.inf
+        journal.note("place", json.dumps({"place": asdict(place), "settings": study.ledger.model_dump()}))
+
+    def keep(self, at_once: bool = False) -> None:
+        """Notes what this session has spent so far, where some seconds have passed since the last time."""
+        seconds = self._meter.seconds
+        if not at_once and seconds < self._noted + NOTED_EVERY_S:
+            return
+        self._noted = seconds
+        spent = self._meter.read()
+        now = Session(seconds, self._workers, spent.energy_j, spent.source, spent.detail)
+        self._journal.note("sessions", json.dumps([*self._before, asdict(now)]))
+
+
+def ledger(summary: Summary) -> Ledger:
+    """What a run has cost so far, from its journal alone."""
+    notes = summary.notes
+    stages: dict[str, float] = {}
+    for trial in summary.trials:
+        stages[trial.stage] = stages.get(trial.stage, 0.0) + trial.seconds
+    sessions = tuple(Session(**session) for session in notes.get("sessions") or ())
+    plan = read_plan(notes["plan"]) if notes.get("plan") else None
+    known = notes.get("place")
+    place = Place(**known["place"]) if known else None
+    settings = LedgerSettings.model_validate(known["settings"]) if known else LedgerSettings()
+    full = [trial.seconds for trial in summary.trials if trial.stage == "final" and trial.status == "done"]
+    every = plan.networks * sum(full) / len(full) / sessions[-1].workers if plan and full and sessions else None
+    return Ledger(stages, sessions, plan, place, settings, every)
+
+
+def read_plan(data: Mapping[str, Any]) -> Plan:
+    """A plan as a journal keeps it (`dataclasses.asdict`)."""
+    expected = None if data["expected"] is None else Expected(**data["expected"])
+    return Plan(data["networks"], tuple(data["trainings"]), expected, data["why"])
+
+
+def plan(problem: Problem, machine: Draw) -> Plan:
+    """What a study will take; times a few training steps of its baseline. Nothing is raised: the plan says why not."""
+    study = problem.study
+    reach = [problem.reach(problem.decisions_of(edits)) for edits in study.rows.values()]
+    networks = problem.reach(sorted({index for edits in study.rows.values() for index in problem.decisions_of(edits)}))
+    searched = [min(study.search.trials, size - 1) for size in reach]
+    finals = sum(min(study.search.finalists, size - 1) for size in reach)
+    fewest = sum(searched) if study.search.stop_below == 0 else sum(searched) // 2
+    counts = ((1, 1), (1 + fewest, 1 + sum(searched)), (1, 1 + finals))
+    trainings = (sum(least for least, _ in counts), sum(most for _, most in counts))
+    if study.accuracy is not None:
+        return Plan(networks, trainings, None, f"how long {study.accuracy} takes is not known before it has run")
+    try:
+        pace, images = _pace(problem)
+    except ChipfitError as error:
+        return Plan(networks, trainings, None, str(error))
+    return Plan(networks, trainings, _expected(study, machine, pace, images, counts))
+
+
+def _images(study: Study, sizes: Mapping[str, int]) -> tuple[float, float, float]:
+    """What one training sees in each stage, in images trained on: the baseline, in the search, in full at the end."""
+    train = min(sizes["train"], study.training.images or sizes["train"])
+    judged = FORWARD * sizes["validation"]
+    epochs = (study.training.baseline_epochs, study.search.epochs, study.training.final_epochs)
+    baseline, search, final = (count * (train + judged) + judged for count in epochs)
+    return baseline, search, final + FORWARD * sizes["test"]
+
+
+def _pace(problem: Problem) -> tuple[float, tuple[float, float, float]]:
+    """Seconds that the baseline takes for each image, and how many images a training of each stage sees."""
+    from chipfit.accuracy.pace import seconds_per_image
+    from chipfit.nets.module import GraphModule
+    from chipfit.run.workers import task_of
+
+    study = problem.study
+    asked = {split: getattr(study.task, split) for split in ("train", "validation", "test")}
+    # Data that the study counts itself need not be made or read to say how long they take.
+    images = _images(study, task_of(study.task).sizes if None in asked.values() else asked)
+    graph = problem.space.close((0,) * len(problem.space.decisions))
+    module = GraphModule(graph, problem.network.weights)
+    recipe = study.training.recipe(1)
+    pace = seconds_per_image(module, recipe, sum(images), device=study.device, threads=study.threads)
+    return pace, images
+
+
+def _expected(
+    study: Study, machine: Draw, pace: float, images: Sequence[float], counts: Sequence[tuple[int, int]]
+) -> Expected:
+    side_by_side = (1, min(study.workers, study.search.batch), min(study.workers, len(study.rows)))
+    ends: list[tuple[float, float]] = []
+    for end in (0, 1):
+        # Trainings of a stage side by side, on no more cores than there are.
+        rounds = [
+            count[end] / min(width, max(1, machine.cores // study.threads))
+            for count, width in zip(counts, side_by_side, strict=True)
+        ]
+        factor = 1 - SPREAD if end == 0 else 1 + SPREAD
+        seconds = [factor * pace * seen * some for seen, some in zip(images, rounds, strict=True)]
+        ends.append((sum(seconds), sum(seconds) * machine.watts(study.workers * study.threads)))
+    (shortest, least_j), (longest, most_j) = ends
+    return Expected(
+        (shortest + longest) / 2,
+        (longest - shortest) / 2,
+        (least_j + most_j) / 2,
+        (most_j - least_j) / 2,
+        f"{1e3 * pace:.3g} ms for each image that the baseline trains on, timed; {machine.detail}",
+    )
