@@ -398,7 +398,7 @@ def test_tensors_are_let_go_after_their_last_use() -> None:
     for number in range(6):
         x = b.activation(x, "exp", key=f"n{number}")
     module = module_of(b.graph(x))
-    freed = [slot for *_, drop in module._steps for slot in drop]
+    freed = [slot for *_, drop in module._program.steps for slot in drop]
     assert sorted(freed) == list(range(6))
 
 

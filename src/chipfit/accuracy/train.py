@@ -117,12 +117,12 @@ def evaluate(
     targets: list[torch.Tensor] = []
     with torch.inference_mode():
         for inputs, wanted in task.batches(split, batch_size, _size(module)):
-            outputs.append(module(_placed(inputs, where)).float().cpu())
+            outputs.append(module(placed(inputs, where)).float().cpu())
             targets.append(wanted)
     return task.metrics(torch.cat(outputs), torch.cat(targets))
 
 
-def _placed(inputs: torch.Tensor, where: torch.device) -> torch.Tensor:
+def placed(inputs: torch.Tensor, where: torch.device) -> torch.Tensor:
     """A batch on the device, images with their channels last: depthwise convolutions run twice as fast so."""
     return inputs.to(where, memory_format=torch.channels_last) if inputs.ndim == 4 else inputs.to(where)
 
@@ -148,9 +148,9 @@ def _epoch(module: GraphModule, task: Task, state: _State, number: int, where: t
         count = min(len(inputs), images - step * recipe.batch_size)
         if count < 2:
             continue  # batch normalisation has no variance over one image
-        _set_rate(state.optimizer, recipe, ((number - 1) * steps + step) / (recipe.epochs * steps))
+        set_rate(state.optimizer, recipe, ((number - 1) * steps + step) / (recipe.epochs * steps))
         with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
-            loss = task.loss(module(_placed(inputs[:count], where)), targets[:count].to(where))
+            loss = task.loss(module(placed(inputs[:count], where)), targets[:count].to(where))
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
@@ -162,7 +162,7 @@ def _epoch(module: GraphModule, task: Task, state: _State, number: int, where: t
     return sum(losses) / len(losses)
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> None:
     """Learning rate at a fraction of the training: linear up over `warmup`, then a cosine down to 0."""
     if done < recipe.warmup:
         factor = (done + 1e-3) / recipe.warmup

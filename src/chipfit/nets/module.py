@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -28,6 +28,34 @@ def weight_name(parameter: str) -> str:
     return parameter.replace("/", ".").replace("~1", "/").replace("~0", "~")
 
 
+class Program:
+    """A closed graph ready to run with weights that come from outside, for any batch size.
+
+    Raises `UnsupportedOperator` for an opaque node.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        slots = {key: slot for slot, key in enumerate(graph.shapes)}
+        self._count = len(slots)
+        self._results = tuple(slots[key] for key in graph.outputs)
+        self.steps = _steps(graph, slots)
+
+    def run(
+        self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], momentum: float | None
+    ) -> Tensor | tuple[Tensor, ...]:
+        """The one output, or a tuple of them, for one tensor per graph input.
+
+        `weights` go by `parameter_name`; `momentum` is that of running statistics in training, None in evaluation.
+        """
+        values: list[Tensor | None] = [*inputs, *[None] * (self._count - len(inputs))]
+        for run, reads, names, slot, last_reads in self.steps:
+            values[slot] = run([values[i] for i in reads], [weights[name] for name in names], momentum)  # type: ignore[misc]
+            for i in last_reads:
+                values[i] = None
+        results = tuple(values[slot] for slot in self._results)
+        return results[0] if len(results) == 1 else results  # type: ignore[return-value]
+
+
 class GraphModule(nn.Module):
     """Runs a closed graph for any batch size; `weights` are copied.
 
@@ -49,25 +77,15 @@ class GraphModule(nn.Module):
                 self.register_buffer(parameter_name(name), tensor)
             else:
                 self.register_parameter(parameter_name(name), nn.Parameter(tensor))
-        self._slots = {key: slot for slot, key in enumerate(graph.shapes)}
-        self._results = tuple(self._slots[key] for key in graph.outputs)
-        self._steps = _steps(graph, self._slots)
+        self._program = Program(graph)
 
     def forward(self, *inputs: Tensor | Mapping[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Outputs for `inputs`: one tensor per graph input in order, or one mapping by key, each (batch, ...).
 
         Gives the tensor of a graph with one output, else a tuple in the order of `graph.outputs`.
         """
-        tensors: list[Tensor] = [*self._given(inputs)]
-        values: list[Tensor | None] = [*tensors, *[None] * (len(self._slots) - len(tensors))]
-        weights = {**self._parameters, **self._buffers}
         momentum = self.momentum if self.training else None
-        for run, reads, names, slot, last_reads in self._steps:
-            values[slot] = run([values[i] for i in reads], [weights[name] for name in names], momentum)  # type: ignore[misc]
-            for i in last_reads:
-                values[i] = None
-        results = tuple(values[slot] for slot in self._results)
-        return results[0] if len(results) == 1 else results  # type: ignore[return-value]
+        return self._program.run(self._given(inputs), {**self._parameters, **self._buffers}, momentum)  # type: ignore[arg-type]
 
     def export_weights(self) -> dict[str, NDArray[np.float32]]:
         """Copies of all weights, running statistics included, by their name in the graph."""
