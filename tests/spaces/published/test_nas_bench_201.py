@@ -1,6 +1,4 @@
-import csv
-import gzip
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -24,18 +22,15 @@ from chipfit.spaces.published.nas_bench_201 import (
     space,
 )
 
+Rows = list[dict[str, str]]
+
 # Per image, what the tables count beside multiply-accumulates: normalisation and ReLU of a convolution's edge, the
 # nine taps of a pooling edge, and the same of stem, reductions and end.
 FIXED, OF_A_CONVOLUTION, OF_A_POOLING = 160_832, 430_080, 1_290_240
 
 
-@pytest.fixture(scope="module")
-def table(shared_data: Path) -> list[dict[str, str]]:
-    with gzip.open(shared_data / "nas" / "nb201_accuracy.csv.gz", "rt") as file:
-        return list(csv.DictReader(file))
-
-
-def test_counts_are_those_of_the_table_for_every_network(table: list[dict[str, str]]) -> None:
+def test_counts_are_those_of_the_table_for_every_network(rows: Callable[[str], Rows]) -> None:
+    table = rows("nb201_accuracy")
     codes = np.array([code_of(row["net"]) for row in table])
     assert len(np.unique(codes, axis=0)) == len(codes) == 15_625
     graph = space(idle=True)
@@ -47,8 +42,8 @@ def test_counts_are_those_of_the_table_for_every_network(table: list[dict[str, s
     np.testing.assert_allclose(macs(graph).at(codes)[:, 0] + beside, flops, atol=0.6)
 
 
-def test_both_columns_of_the_table_name_the_same_code(table: list[dict[str, str]]) -> None:
-    assert all(code_of(row["net"]) == code_of(row["arch_str"]) for row in table)
+def test_both_columns_of_the_table_name_the_same_code(rows: Callable[[str], Rows]) -> None:
+    assert all(code_of(row["net"]) == code_of(row["arch_str"]) for row in rows("nb201_accuracy"))
 
 
 def test_what_the_output_does_not_need_is_not_counted() -> None:

@@ -31,9 +31,9 @@ def space(classes: int = 10, *, resolution: int = 32, idle: bool = False) -> Gra
 
     An edge that is "none", and what only such edges feed or read, is not there. A cell without a way through gives
     zeros, so the network's output does not depend on its input. What is there depends on all six decisions, so tables
-    of estimates are large (15,625 rows): close the space with a code, or use `idle`. With `idle` everything is kept as the authors run it,
-    convolutions of zeros too, and "none" is a node that gives zeros: what the MACs and parameters of the public tables
-    count.
+    of estimates are large (15,625 rows): close the space with a code, or use `idle`. With `idle` everything is kept as
+    the authors run it, convolutions of zeros too, and "none" is a node that gives zeros: what the MACs and parameters
+    of the public tables count.
     """
     b = Builder()
     edges = [b.decide(f"edge{start + 1}-{end + 1}", OPERATIONS) for start, end in EDGES]
