@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nas_bench_201 import CONV1, CONV3, EDGES, NONE, POOL, cell_network
 from numpy.typing import NDArray
 
 from chipfit.estimate.calibrate import calibrate
@@ -28,6 +27,8 @@ from chipfit.estimate.fit import rank_correlation
 from chipfit.estimate.store import default_estimator
 from chipfit.estimate.transfer import Population, choose, population, transfer
 from chipfit.measure.measurement import Source
+from chipfit.spaces.published import nas_bench_201
+from chipfit.spaces.published.nas_bench_201 import CONV1, CONV3, EDGES, NONE, POOL
 from chipfit.targets import load_target, shipped_targets
 
 Floats = NDArray[np.float64]
@@ -300,7 +301,7 @@ def simulated_latency(space: Space) -> Floats:
 
     Once with all edges and once with those that the output depends on: some runtimes leave the others out.
     """
-    graph = cell_network(decide=True)
+    graph = nas_bench_201.space(idle=True)
     estimators = [default_estimator(target) for target in shipped_targets() if target.tool is None]
     prepared = [each.prepare(graph) for each in estimators]
     return np.stack([each.latency_s(codes) for each in prepared for codes in (space.parts, space.used)], axis=1)
@@ -317,7 +318,7 @@ def product(space: Space) -> None:
     # Networks without idle edges: some of the runtimes leave those out and some do not.
     reach = np.flatnonzero((space.used == space.parts).all(axis=1) & (space.used != NONE).any(axis=1))
     at = np.random.default_rng(1).choice(reach, 400, replace=False)
-    graphs = [cell_network(decide=False, code=space.used[number].tolist()) for number in at.tolist()]
+    graphs = [nas_bench_201.network(space.used[number]) for number in at.tolist()]
     before = np.array([estimator.costs(graph).latency_s[0] for graph in graphs])
     source = Source("measured", "public table", "1")
     print("\ncalibrate: Spearman / share within 10 %, its own median error on networks left out; as it was, scaled")
