@@ -1,0 +1,246 @@
+"""Predictor-guided search: a surrogate over codes says which of them are worth an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from chipfit.search.acquisition import expected_improvement
+from chipfit.search.algorithm import Codes, Domain
+from chipfit.search.features import Describe, Features, Hints
+from chipfit.search.history import keys
+from chipfit.search.pareto import front_mask
+from chipfit.search.proposals import ENUMERATED_SIZE, Proposals, mutate
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+Predict = Callable[[Features], tuple[Floats, Floats]]
+"""Expected value and spread (one standard deviation, above 0) of n networks: (n,), (n,)."""
+
+Fit = Callable[[Features, Floats], Predict]
+"""Learns from the features of n >= 2 networks and their values (n,), of which the smaller is the better."""
+
+START = 6
+"""So many networks are evaluated before the surrogate decides."""
+
+POOL = 1024
+"""So many candidates are drawn at random, so many near the best found, and so many with the best hints."""
+
+_SAMPLE = 4096
+_ELITE, _FRONT = 24, 64
+_COMPARED = 256
+_UNCERTAIN = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidates:
+    codes: Codes
+    features: Features
+    free: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """What was told of codes that did not fail: features, free (n, k) and paid (n, p) objectives, which are feasible."""
+
+    features: Features
+    free: Floats
+    paid: Floats
+    feasible: NDArray[np.bool_]
+
+
+class Guided:
+    """Bayesian optimisation over codes: fit(features, values) learns each objective that is paid for.
+
+    The next code is the one with the largest expected hypervolume improvement times the probability of meeting the
+    limits that are paid for. Free objectives enter exactly and free limits are never broken. In a batch, and for codes
+    that were asked and not told, what is expected counts as reached (the kriging believer of Ginsbourger et al. 2010).
+    hints (see `Hints`) choose the first codes, half of them, the other half being unlike all others; from then on they
+    are features, whose worth the surrogate learns. Without hints the first codes are spread over the free objectives.
+    Failed evaluations count as codes that break a limit.
+    """
+
+    def __init__(self, domain: Domain, seed: int, fit: Fit, hints: Hints | None = None) -> None:
+        self._generator = np.random.default_rng(seed)
+        self._proposals = Proposals(domain, self._generator)
+        self._domain = domain
+        self._fit = fit
+        self._hinted = hints is not None
+        self._listing: _Candidates | None = None
+        self._numbers: dict[bytes, int] = {}
+        listed = _listed(domain) if domain.size <= ENUMERATED_SIZE else None
+        sample = listed if listed is not None else domain.canonicalised(self._proposals.diverse(_SAMPLE))
+        self._describe = Describe(domain, hints, sample)
+        if listed is not None:
+            self._listing = _Candidates(listed, self._describe(listed), domain.free_costs(listed).objectives)
+            self._numbers = {key: number for number, key in enumerate(keys(listed))}
+
+    def ask(self, n: int) -> Codes:
+        """At most n fresh codes, see `Algorithm.ask`: first those that hints or a cover of the space suggest."""
+        history = self._proposals.history
+        alive = history.succeeded(range(len(history)))
+        if n <= 0 or (len(alive) < START and not self._hinted):
+            return self._proposals.initial(n)
+        candidates = self._candidates(alive)
+        choose = self._opening if len(alive) < START else self._best
+        ranked = candidates.codes[choose(candidates, self._known(alive), n)]
+        return self._proposals.draw(n, lambda _: ranked, pool=n)
+
+    def tell(self, codes: Codes, objectives: Floats, violation: Floats | None = None) -> None:
+        """Values of codes, see `Algorithm.tell`."""
+        self._proposals.tell(codes, objectives, violation)
+
+    def _known(self, alive: list[int]) -> _Known:
+        history = self._proposals.history
+        codes = history.codes(alive)
+        free = self._domain.free_costs(codes)
+        objectives = history.objectives(alive)
+        paid = objectives[:, free.objectives.shape[1] :] if len(alive) else np.empty((0, 1))
+        return _Known(self._describe(codes), free.objectives, paid, history.violation(alive) <= 0)
+
+    def _candidates(self, alive: list[int]) -> _Candidates:
+        """Fresh codes within the free limits: random ones, ones near the best, ones with the best hints."""
+        history = self._proposals.history
+        drawn = [self._random()]
+        if alive:
+            drawn.append(self._near(alive))
+        if self._hinted and self._listing is not None:
+            order = np.argsort(-self._listing.features.hints.mean(axis=1), kind="stable")
+            drawn.append(self._listing.codes[order[:POOL]])
+        codes = np.concatenate(drawn)
+        seen = {*keys(history.codes(range(len(history)))), *keys(self._proposals.pending)}
+        fresh = {key: row for row, key in enumerate(keys(codes)) if key not in seen}
+        codes = codes[list(fresh.values())]
+        costs = self._domain.free_costs(codes)
+        # In random order, so that of equal candidates none is preferred.
+        rows = self._generator.permutation(np.flatnonzero(costs.violation <= 0))
+        codes = codes[rows]
+        if self._listing is None:
+            return _Candidates(codes, self._describe(codes), costs.objectives[rows])
+        numbers = np.array([self._numbers[key] for key in keys(codes)], dtype=np.int64)
+        return _Candidates(codes, self._listing.features.at(numbers), costs.objectives[rows])
+
+    def _random(self) -> Codes:
+        if self._listing is None:
+            return self._domain.canonicalised(self._proposals.diverse(POOL))
+        return self._listing.codes[self._generator.permutation(len(self._listing.codes))[:POOL]]
+
+    def _near(self, alive: list[int]) -> Codes:
+        """Codes that differ in a decision or two from the front and the most accurate found."""
+        history = self._proposals.history
+        objectives, violation = history.objectives(alive), history.violation(alive)
+        good = np.lexsort((objectives[:, -1], violation))[:_ELITE]
+        front = np.flatnonzero(front_mask(objectives, violation))[:_FRONT]
+        elite = history.codes([alive[row] for row in np.union1d(good, front)])
+        parents = elite[self._generator.integers(0, len(elite), 2 * POOL)]
+        cardinalities = self._domain.cardinalities
+        children = mutate(parents, cardinalities, 0.5 / max(1, len(cardinalities)), self._generator)
+        return np.unique(self._domain.canonicalised(children), axis=0)
+
+    def _opening(self, candidates: _Candidates, known: _Known, count: int) -> Rows:
+        """In turn the most promising by the hints, and the least like all others of the more promising half."""
+        promising = self._best(candidates, known, count, blind=True).tolist()
+        score = candidates.features.hints.mean(axis=1)
+        history = self._proposals.history
+        asked = np.concatenate([history.codes(range(len(history))), self._proposals.pending])
+        distance = np.full(len(score), np.inf)
+        for options in self._describe(asked).options:
+            np.minimum(distance, _squared_distance(candidates.features.options, options), out=distance)
+        distance[score < np.median(score) if len(score) else []] = -1.0
+        picked: list[int] = []
+        for number in range(min(count, len(score))):
+            by_hints = (len(asked) + number) % 2 == 0
+            row = next(row for row in promising if row not in picked) if by_hints else int(distance.argmax())
+            picked.append(row)
+            options = candidates.features.options[row]
+            np.minimum(distance, _squared_distance(candidates.features.options, options), out=distance)
+            distance[row] = -2.0
+        return np.array(list(dict.fromkeys(picked)), dtype=np.int64)
+
+    def _best(self, candidates: _Candidates, known: _Known, count: int, blind: bool = False) -> Rows:
+        """Rows of the candidates, the count most worth an evaluation first."""
+        likely = self._feasible(candidates.features, blind)
+        if blind:
+            mean = np.repeat(-candidates.features.hints.mean(axis=1)[:, None], known.paid.shape[1], axis=1)
+            spread, reached = np.full_like(mean, _UNCERTAIN), np.empty((0, candidates.free.shape[1] + mean.shape[1]))
+        else:
+            paid = np.stack([compressed(column) for column in known.paid.T], axis=1) if known.paid.size else known.paid
+            mean, spread = self._predicted(known.features, paid, candidates.features)
+            reached = np.concatenate([known.free, paid], axis=1)[known.feasible]
+        mean = np.concatenate([candidates.free, mean], axis=1)
+        spread = np.concatenate([np.zeros_like(candidates.free), spread], axis=1)
+        return _greedy(reached, mean, spread, likely, candidates.free.shape[1], count)
+
+    def _predicted(self, known: Features, paid: Floats, features: Features) -> tuple[Floats, Floats]:
+        predictions = [self._fit(known, column)(features) for column in paid.T]
+        if not predictions:
+            return np.empty((len(features), 0)), np.empty((len(features), 0))
+        means, spreads = zip(*predictions, strict=True)
+        return np.stack(means, axis=1), np.stack(spreads, axis=1)
+
+    def _feasible(self, features: Features, blind: bool) -> Floats:
+        """The probability (n,) of meeting the limits that are paid for, and of not failing."""
+        history = self._proposals.history
+        everything = range(len(history))
+        codes = history.codes(everything)
+        failed = np.isnan(history.objectives(everything)).any(axis=1) if len(codes) else np.zeros(0, dtype=np.bool_)
+        excess = np.maximum(history.violation(everything) - self._domain.free_costs(codes).violation, 0.0)
+        broken = failed | (excess > 0)
+        if blind or len(codes) < START or not broken.any():
+            return np.ones(len(features))
+        unit = float(np.median(excess[excess > 0])) if (excess > 0).any() else 1.0
+        values = np.where(failed, 1.0, np.where(excess > 0, np.minimum(excess / unit, 3.0), -1.0))
+        mean, spread = self._fit(self._describe(codes), values)(features)
+        return ndtr(-mean / spread)
+
+
+def _greedy(reached: Floats, mean: Floats, spread: Floats, likely: Floats, free: int, count: int) -> Rows:
+    """The rows by falling acquisition; the first count one by one, each counted as reached for the next."""
+    if not len(mean):
+        return np.empty(0, dtype=np.int64)
+    reference = _reference(reached, mean, free)
+    worth = likely * expected_improvement(reached, reference, mean, spread)
+    order = np.argsort(-worth, kind="stable")
+    compared = order[: max(_COMPARED, count)]
+    picked: list[int] = []
+    for _ in range(min(count, len(compared)) if count > 1 else 0):
+        row = int(np.where(np.isin(compared, picked), -1.0, worth[compared]).argmax())
+        picked.append(int(compared[row]))
+        reached = np.concatenate([reached, mean[picked[-1:]]])
+        worth[compared] = likely[compared] * expected_improvement(
+            reached, reference, mean[compared], spread[compared]
+        )
+    return np.array(list(dict.fromkeys([*picked, *order.tolist()])), dtype=np.int64)
+
+
+def _reference(reached: Floats, mean: Floats, free: int) -> Floats:
+    """A point a little worse than all that was reached, and in free objectives than all candidates."""
+    everything = np.concatenate([reached, mean])
+    worst, best = everything.max(axis=0), everything.min(axis=0)
+    if len(reached):
+        worst[free:] = reached[:, free:].max(axis=0)
+    return worst + np.maximum(0.01 * (worst - best), 1e-9 * np.maximum(1.0, np.abs(worst)))
+
+
+def compressed(values: Floats) -> Floats:
+    """Values (n,) with those worse than the median drawn together, by the logarithm; their order stays.
+
+    A network that does not learn says little of how the good ones differ, and would take all of the spread.
+    """
+    middle = float(np.median(values))
+    unit = middle - float(values.min()) or 1.0
+    return np.where(values > middle, middle + unit * np.log1p(np.maximum(values - middle, 0.0) / unit), values)
+
+
+def _listed(domain: Domain) -> Codes:
+    grid = np.indices(domain.cardinalities).reshape(len(domain.cardinalities), -1).T.astype(np.int64)
+    return np.unique(domain.canonicalised(grid), axis=0)
+
+
+def _squared_distance(points: Floats, point: Floats) -> Floats:
+    return ((points - point) ** 2).sum(axis=1)
