@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from chipfit.accuracy.own import Budget
+from chipfit.errors import ScoreFailed
 from chipfit.graph.build import Builder, conv_bn_act, inverted_bottleneck
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network, initialise
@@ -93,3 +95,17 @@ def fails_while_told(module: GraphModule, budget: Budget) -> float:
 
 def random_search(domain: Domain, seed: int, trials: int) -> RandomSearch:
     return RandomSearch(domain, seed)
+
+
+def slowly(module: GraphModule, budget: Budget) -> dict[str, float]:
+    """Takes longer than a second, whatever is trained."""
+    time.sleep(1.1)
+    return by_size(module, budget)
+
+
+def fails_on_fused(module: torch.nn.Module, batch: torch.Tensor) -> float:
+    """A score that has no value for some networks."""
+    assert isinstance(module, GraphModule)
+    if fused(module):
+        raise ScoreFailed("fused is not my taste")
+    return float(parameters(module))

@@ -80,6 +80,7 @@ def _show(summary: Summary) -> None:
     from chipfit.report.costs import cost_lines
     from chipfit.report.findings import headline
     from chipfit.report.page import write_page
+    from chipfit.report.stages import stage_lines
     from chipfit.report.tables import comparison
     from chipfit.run.problem import reopen
 
@@ -88,7 +89,7 @@ def _show(summary: Summary) -> None:
     write_page(summary, problem, page)
     people().print(headline(summary), style="bold", highlight=False)
     people().print(comparison(summary, problem.estimator))
-    for line in cost_lines(summary):
+    for line in (*stage_lines(summary), *cost_lines(summary)):
         people().print(f"  {line}", highlight=False, markup=False)
     people().print(f"  report: {page}", highlight=False)
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from chipfit.files import write_whole
 from chipfit.graph.subgraphs import cut
+from chipfit.report import stages
 from chipfit.report.architecture import Row, changes, decision_rows, kind_of, latency_rows, shape_rows
 from chipfit.report.costs import cost_lines
 from chipfit.report.findings import (
@@ -30,6 +31,7 @@ from chipfit.report.findings import (
 from chipfit.report.pictures import front, front_points
 from chipfit.report.words import amount, duration, listed, plain, small_share
 from chipfit.run.export import inherited
+from chipfit.run.worth import worths
 
 if TYPE_CHECKING:
     from chipfit.run.journal import Trial
@@ -165,8 +167,8 @@ def contributions(summary: Summary) -> list[Contribution]:
         ("baseline", [trial for trial in summary.trials if trial.stage == "baseline"], "the network to beat")
     ]
     taken: set[int] = set()
-    for variant, stages in summary.members.items():
-        numbers = [number for number in stages.get("search", ()) if number in by_number]
+    for variant, members in summary.members.items():
+        numbers = [number for number in members.get("search", ()) if number in by_number]
         own = [by_number[number] for number in numbers if number not in taken]
         if variant == "baseline" or not numbers:
             continue
@@ -176,15 +178,20 @@ def contributions(summary: Summary) -> list[Contribution]:
     if rest:
         name = "baseline as in the search" if summary.finished else "search going on"
         parts.append((name, rest, "what a search's training gives the baseline" if summary.finished else ""))
+    if shared := [trial for trial in summary.trials if trial.stage == "supernet"]:
+        parts.insert(1, ("supernet", shared, "the weights of all networks of the space, trained at once"))
     held = [row.name for row in summary.rows if row.holds and row.trial is not None and row.name != "baseline"]
     result = f"within all limits: {listed(held)}" if held else "none within all limits"
     finals = [trial for trial in summary.trials if trial.stage == "final"]
     parts.append(("full training", finals, result if summary.finished else "not finished"))
-    times = [sum(trial.seconds for trial in trials) for _, trials, _ in parts]
-    longest = max(times) or 1.0
+    judged = [(stages.title(each), stages.counts(each), each.seconds, stages.result(each)) for each in worths(summary)]
+    rows = judged + [
+        (name, stage_counts(trials), sum(trial.seconds for trial in trials), result) for name, trials, result in parts
+    ]
+    longest = max(seconds for _, _, seconds, _ in rows) or 1.0
     return [
-        Contribution(name, stage_counts(trials), duration(time), 100 * time / longest, result)
-        for (name, trials, result), time in zip(parts, times, strict=True)
+        Contribution(name, count, duration(seconds), 100 * seconds / longest, result)
+        for name, count, seconds, result in rows
     ]
 
 

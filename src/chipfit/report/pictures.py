@@ -75,7 +75,7 @@ def front_points(summary: Summary, decisions: Sequence[Decision]) -> list[Point]
     for trial in summary.trials:
         found = accuracy_of(trial)
         labels = names.get(trial.number, [])
-        if found is None or trial.status == "failed" or (trial.stage == "baseline" and not labels):
+        if found is None or trial.status == "failed" or (trial.stage in ("baseline", "supernet") and not labels):
             continue
         role = "baseline" if "baseline" in labels else "final" if trial.stage == "final" else "search"
         points.append(

@@ -11,7 +11,7 @@ import fcntl
 import json
 import sqlite3
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,12 @@ _SCHEMA = (
     "number INTEGER NOT NULL, PRIMARY KEY (variant, stage, position))",
 )
 
+_SCORES = (
+    "CREATE TABLE IF NOT EXISTS scores (stage TEXT NOT NULL, code TEXT NOT NULL, value REAL, seconds REAL NOT NULL, "
+    "why TEXT NOT NULL, PRIMARY KEY (stage, code))"
+)
+"""Added to journals of before when they are opened."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -51,6 +57,16 @@ class Trial:
     costs: Mapping[str, float] = field(default_factory=dict)
     history: tuple[float, ...] = ()
     seconds: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A network that was judged without being trained: the larger `value` the better, None with the reason in `why`."""
+
+    code: tuple[int, ...]
+    value: float | None
+    seconds: float
     why: str = ""
 
 
@@ -95,6 +111,7 @@ class Journal:
                 self._database.execute(f"PRAGMA application_id = {APPLICATION}")
                 for statement in _SCHEMA:
                     self._database.execute(statement)
+        self._database.execute(_SCORES)
 
     @property
     def weights(self) -> Path:
@@ -179,6 +196,18 @@ class Journal:
         """All finished trials by number."""
         columns = "number, key, stage, code, status, metrics, costs, history, seconds, why"
         return [_trial(row) for row in self._read(f"SELECT {columns} FROM trials ORDER BY number")]
+
+    def add_scores(self, stage: str, scores: Sequence[Scored]) -> None:
+        """Keeps what networks were judged as in a stage that trains none of them."""
+        rows = [(stage, json.dumps(each.code), each.value, each.seconds, each.why) for each in scores]
+        with self._guard(), self._transaction():
+            self._database.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", rows)
+
+    def scores(self, stage: str) -> dict[tuple[int, ...], Scored]:
+        """What networks were judged as in a stage, by code."""
+        rows = self._read("SELECT code, value, seconds, why FROM scores WHERE stage = ? ORDER BY rowid", stage)
+        found = [Scored(tuple(json.loads(code)), value, seconds, why) for code, value, seconds, why in rows]
+        return {each.code: each for each in found}
 
     def close(self) -> None:
         """Gives the directory free."""

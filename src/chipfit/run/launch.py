@@ -20,7 +20,7 @@ from chipfit.run.ledger import Book, plan
 from chipfit.run.power import Meter, draw, place
 from chipfit.run.problem import Problem, prepare
 from chipfit.run.stages import AlgorithmMaker, Event, check_fits, run
-from chipfit.run.study import Study
+from chipfit.run.study import COMBINED, Study
 from chipfit.run.workers import task_of
 from chipfit.search.algorithm import Algorithm, Domain
 from chipfit.search.evolution import NSGA2, RegularizedEvolution
@@ -56,7 +56,7 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     `progress` wraps iterables that may take long before the first event. Everything that can be refused is refused
     before anything is written: raises `InvalidInput`, `LimitImpossible`, `JournalMismatch`.
     """
-    make = algorithm_maker(study.search.algorithm)
+    make = None if study.search.combines else algorithm_maker(study.search.algorithm)
     problem = prepare(study, progress, _curation_before(study, directory))
     problem.require_satisfiable()
     task = None
@@ -65,6 +65,8 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
         check_fits(problem, task.outputs, task.input_shape[0])
     else:
         named(study.accuracy, "accuracy")
+    if study.search.combines:
+        _check_combined(study)
     machine, where = draw(), place(study.ledger.country)
     with Journal(directory) as journal:
         journal.claim(study.identity, study.digest)
@@ -80,6 +82,18 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
         finally:
             book.keep(at_once=True)
         journal.note("finished", "yes")
+
+
+def _check_combined(study: Study) -> None:
+    """Refuses stages that cannot be. A supernet needs chipfit's own training."""
+    from chipfit.accuracy.zero_shot import score_of
+
+    score_of(study.search.combined.score)
+    if study.accuracy is not None and study.search.combined.supernet and study.search.budget is None:
+        raise InvalidInput(
+            f"search.combined.supernet = {study.search.combined.supernet}: {study.accuracy} trains one network at a "
+            "time; set it to 0, or use chipfit's own training"
+        )
 
 
 def _gpu(study: Study) -> int | None:
@@ -104,7 +118,8 @@ def algorithm_maker(name: str) -> AlgorithmMaker:
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     if ":" not in name:
-        raise InvalidInput(f"search.algorithm = {name!r}: known are {', '.join(ALGORITHMS)}, or module:NAME")
+        known = ", ".join((*ALGORITHMS, COMBINED))
+        raise InvalidInput(f"search.algorithm = {name!r}: known are {known}, or module:NAME")
     return cast(AlgorithmMaker, named(name, "search.algorithm"))
 
 

@@ -152,6 +152,9 @@ def ledger(summary: Summary) -> Ledger:
     stages: dict[str, float] = {}
     for trial in summary.trials:
         stages[trial.stage] = stages.get(trial.stage, 0.0) + trial.seconds
+    stages |= {
+        stage: sum(each.seconds for each in scores.values()) for stage, scores in summary.scores.items() if scores
+    }
     sessions = tuple(Session(**session) for session in notes.get("sessions") or ())
     plan = read_plan(notes["plan"]) if notes.get("plan") else None
     known = notes.get("place")

@@ -19,9 +19,11 @@ import numpy as np
 from chipfit.errors import InvalidInput, JournalMismatch, TrainingFailed, UnsupportedOperator
 from chipfit.graph.ops import Opaque
 from chipfit.nets.network import save_weights
+from chipfit.run.combined import Screening
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem
-from chipfit.run.workers import Job, Outcome, Progress, Setting, Workers
+from chipfit.run.schedule import Pace, schedule
+from chipfit.run.workers import SUPERNET, Job, Outcome, Progress, Setting, Workers
 from chipfit.search.algorithm import Algorithm, Codes, Domain
 from chipfit.search.pareto import front_mask
 from chipfit.spaces.preflight import violation
@@ -50,8 +52,10 @@ class AlgorithmMaker(Protocol):
     def __call__(self, domain: Domain, seed: int, trials: int, /) -> Algorithm: ...
 
 
-def run(problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker, workers: int) -> Iterator[Event]:
+def run(problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker | None, workers: int) -> Iterator[Event]:
     """Conducts a study whose limits can be met, yielding what happens; finished when exhausted.
+
+    Without `make_algorithm` the search is a combined one.
 
     A network that several variants ask for is trained once, and its trial yielded again. Raises `TrainingFailed` when
     the baseline cannot be trained, `StorageFull` when the disk is full.
@@ -69,11 +73,12 @@ class _Run:
     journal: Journal
     pool: Workers
     given: Path
-    make_algorithm: AlgorithmMaker
+    make_algorithm: AlgorithmMaker | None
     known: dict[str, Trial] = field(default_factory=dict)
     recorded: dict[int, str] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     searched: dict[Code, Trial] = field(default_factory=dict)
+    epochs_shared: int = 0
 
     def conduct(self) -> Iterator[Event]:
         study = self.problem.study
@@ -86,21 +91,48 @@ class _Run:
         yield Stage("search", "baseline", 1)
         (reference,) = yield from self._evaluate("search", [zero])
         wanted = self._wanted(baseline, reference)
+        screening = (yield from self._screening(baseline, reference)) if self.make_algorithm is None else None
         for variant, edits in study.rows.items():
-            yield Stage("search", variant, study.search.trials)
-            yield from self._search(variant, self.problem.decisions_of(edits), wanted)
+            yield from self._search(variant, self.problem.decisions_of(edits), wanted, screening)
         yield from self._finals(zero, wanted)
 
-    def _search(self, variant: str, decisions: tuple[int, ...], wanted: float) -> Iterator[Event]:
+    def _screening(self, baseline: Trial, reference: Trial) -> Generator[Event, None, Screening]:
+        """Plans a combined search, once, and trains the supernet that all variants share."""
+        study, zero = self.problem.study, baseline.code
+        screening = Screening(self.problem, self.journal, self.pool)
+        yield Stage("screen", "baseline", 1)
+        score_s = yield from screening.timed(zero)
+        epochs = max(1, study.training.baseline_epochs if study.accuracy is None else 1)
+        planned = schedule(study, Pace(baseline.seconds / epochs, score_s), baseline.seconds + reference.seconds)
+        screening.plan(planned)
+        self.epochs_shared = screening.schedule.supernet
+        if self.epochs_shared:
+            yield Stage("supernet", "", 1)
+            (shared,) = yield from self._evaluate(SUPERNET, [zero])
+            if shared.status == "done":
+                screening.supernet = self.journal.weights_file(shared.number)
+        return screening
+
+    def _search(
+        self, variant: str, decisions: tuple[int, ...], wanted: float, screening: Screening | None
+    ) -> Iterator[Event]:
         """Trains what an algorithm asks for; what the other variants have tried of this part of the space is told."""
-        study = self.problem.study
-        algorithm = self.make_algorithm(self.problem.domain(decisions), study.seed, study.search.trials)
+        study, trials = self.problem.study, self.problem.study.search.trials
+        if screening is not None:
+            trials = screening.schedule.trials
+            yield Stage("screen", variant, 1)
+            offer = yield from screening.offer(variant, decisions, self.searched)
+            algorithm = screening.algorithm(decisions, offer)
+        else:
+            assert self.make_algorithm is not None
+            algorithm = self.make_algorithm(self.problem.domain(decisions), study.seed, trials)
+        yield Stage("search", variant, trials)
         others = sorted(set(range(len(self.problem.space.decisions))) - set(decisions))
         known = [code for code in self.searched if not any(code[index] for index in others)]
         found = self._tell(algorithm, decisions, known, wanted)
         done = 0
-        while done < study.search.trials:
-            asked = self.problem.embed(algorithm.ask(min(study.search.batch, study.search.trials - done)), decisions)
+        while done < trials:
+            asked = self.problem.embed(algorithm.ask(min(study.search.batch, trials - done)), decisions)
             # Where nothing is within the limits, an algorithm may ask for what comes nearest.
             asked = asked[violation(self.problem.costs(asked), self.problem.limits) == 0]
             if not len(asked):
@@ -242,7 +274,7 @@ class _Run:
             if isinstance(event, Outcome):
                 key, code = jobs[event.number]
                 trial = self._trial(stage, key, code, event)
-                if trial.status == "failed" and not any(code):
+                if trial.status == "failed" and not any(code) and stage != SUPERNET:
                     raise TrainingFailed(f"the baseline could not be trained ({stage}): {trial.why}")
                 self.journal.add(trial)
                 self.known[key] = trial
@@ -264,6 +296,7 @@ class _Run:
             "baseline": study.training.baseline_epochs,
             "search": study.search.epochs,
             "final": study.training.final_epochs,
+            SUPERNET: self.epochs_shared,
         }
         start: Path | None = self.journal.weights_file(self.numbers[self._key("baseline", (0,) * len(code))])
         if stage == "baseline":

@@ -29,6 +29,9 @@ COSTS = ("latency", "energy", "weights", "peak_memory", "parameters", "macs")
 """What can be an objective or a limit besides accuracy. All are known before any training."""
 
 
+COMBINED = "combined"
+"""The algorithm that is not one of `launch.ALGORITHMS`: it screens and ranks before it trains."""
+
 CURATE = "curate"
 """The key under [space] that is no edit: options that are not worth offering are left out."""
 
@@ -119,15 +122,54 @@ class TrainingSettings(_Section):
         )
 
 
+DURATIONS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: object) -> float:
+    """Seconds of a text such as "90 s", "30 min" or "2 h". Raises `ValueError` for anything else."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|min|h)\s*", str(text))
+    if match is None or float(match[1]) <= 0:
+        raise ValueError(f"{text!r} is no time: write a number above 0 with s, min or h, such as '30 min'")
+    return float(match[1]) * DURATIONS[match[2]]
+
+
+def _duration(text: object) -> object:
+    return text if text is None or isinstance(text, float) else parse_duration(text)
+
+
+Duration = Annotated[float | None, BeforeValidator(_duration)]
+
+
+class CombinedSettings(_Section):
+    """Stages of a combined search before it trains: each a count, and none of it where that is 0.
+
+    `screen` networks of each variant are scored without training by `score` (a name of `zero_shot.SCORES`, or
+    module:NAME); a supernet is trained for `supernet` epochs, once for all variants; `rank` networks of each variant
+    are then judged with its weights, of which the share `control` is drawn at random, so that what the stages before
+    are worth can be told.
+    """
+
+    screen: int = Field(default=200, ge=0)
+    score: str = "default"
+    supernet: int = Field(default=4, ge=0)
+    rank: int = Field(default=32, ge=1)
+    control: float = Field(default=0.2, ge=0, le=1)
+
+
 class SearchSettings(_Section):
     """How the space is searched: `trials` networks are trained for `epochs` epochs per variant, in batches of `batch`.
 
     `stop_below` ends a training early when its accuracy after an epoch is lower than that quantile of what earlier
     batches had reached after the same epoch (0: never). `slack` is how much lower than the limit asks an accuracy may
     be after this short training; what is trained in full at the end must hold the limit itself.
+
+    `algorithm = "combined"` looks before it trains, as `combined` says. With a `budget` (such as "30 min", from the
+    beginning of the run to its end) the counts of its stages and `trials` follow from the time that there is.
     """
 
     algorithm: str = "nsga2"
+    budget: Duration = None
+    combined: CombinedSettings = CombinedSettings()
     objectives: tuple[Objective, ...] = ("latency",)
     trials: int = Field(default=8, ge=1)
     epochs: int = Field(default=2, ge=0)
@@ -142,7 +184,14 @@ class SearchSettings(_Section):
             raise ValueError("objectives must be one or more different names")
         if self.objectives == ("accuracy",):
             raise ValueError("accuracy alone needs no search for a chip; add latency, energy, weights or peak_memory")
+        if self.budget is not None and not self.combines:
+            raise ValueError(f'budget plans the stages of algorithm = "{COMBINED}" only; set trials instead')
         return self
+
+    @property
+    def combines(self) -> bool:
+        """Whether this is a combined search."""
+        return self.algorithm == COMBINED
 
 
 class LedgerSettings(_Section):

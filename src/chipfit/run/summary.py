@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from chipfit.errors import InvalidInput
-from chipfit.run.journal import Journal, Trial
+from chipfit.run.journal import Journal, Scored, Trial
 from chipfit.run.study import Study, make_study
 
-NOTES = ("curation", "plan", "place", "sessions")
+NOTES = ("curation", "plan", "place", "sessions", "schedule", "combined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A run as it stands. `members` gives for each variant the trials it asked for by stage; `notes` are
-    what the journal keeps besides: "curation" (`Curated.as_json`), and "plan", "place", "sessions" of the ledger.
+    what the journal keeps besides: "curation" (`Curated.as_json`), "plan", "place", "sessions" of the ledger, and
+    "schedule" and "combined" of a combined search, whose `scores` are by stage and code.
     """
 
     directory: Path
@@ -42,6 +43,7 @@ class Summary:
     members: Mapping[str, Mapping[str, tuple[int, ...]]]
     provenance: Mapping[str, Any]
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    scores: Mapping[str, Mapping[tuple[int, ...], Scored]] = field(default_factory=dict[str, Any])
 
     @property
     def seconds(self) -> float:
@@ -84,9 +86,10 @@ def summarise(directory: Path) -> Summary:
         finished = journal.about("finished") == "yes"
         provenance = json.loads(journal.about("provenance") or "{}")
         notes = {name: json.loads(journal.about(name) or "null") for name in NOTES}
+        scores = {stage: journal.scores(stage) for stage in ("screen", "rank")}
     rows = [_baseline_row(members["baseline"], trials)]
     rows += [_row(name, members[name], trials, finished) for name in study.rows]
-    return Summary(directory, study, finished, tuple(rows), tuple(trials.values()), members, provenance, notes)
+    return Summary(directory, study, finished, tuple(rows), tuple(trials.values()), members, provenance, notes, scores)
 
 
 def _baseline_row(members: Mapping[str, tuple[int, ...]], trials: Mapping[int, Trial]) -> Row:

@@ -17,10 +17,14 @@ from typing import Any, cast
 from chipfit.accuracy.train import Recipe
 from chipfit.errors import TrainingFailed
 from chipfit.graph.graph import Graph
+from chipfit.run.journal import Scored
 from chipfit.run.study import Study, TaskSettings
 from chipfit.tasks.task import Task
 
 POLL_S = 0.2
+SUPERNET = "supernet"
+"""The stage of the one job that trains the weights of all networks at once."""
+
 DIED = "its process died (out of memory? a script must start a run under `if __name__ == '__main__':`)"
 
 
@@ -43,6 +47,34 @@ class Job:
     floors: tuple[float, ...] = ()
     test: bool = False
     threads: int = 1
+
+    def lost(self) -> Outcome:
+        """The outcome of a job that took its process down."""
+        return Outcome(self.number, "failed", why=DIED)
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """Networks to judge without training them: by a score, or with the weights of a supernet in the file `supernet`."""
+
+    number: int
+    codes: tuple[tuple[int, ...], ...]
+    seed: int
+    score: str
+    supernet: Path | None = None
+    threads: int = 1
+
+    def lost(self) -> Judged:
+        """The outcome of a job that took its process down."""
+        return Judged(self.number, tuple(Scored(code, None, 0.0, DIED) for code in self.codes))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the networks of a `Judging` were judged as, in its order."""
+
+    number: int
+    scores: tuple[Scored, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +109,7 @@ class Setting:
 
 
 class Workers:
-    """A pool of processes that train; with one worker, this process does it itself."""
+    """A pool of processes that train and judge; with one worker, this process does it itself."""
 
     def __init__(self, setting: Setting, count: int) -> None:
         self._setting = setting
@@ -101,7 +133,7 @@ class Workers:
             for process in processes:
                 process.kill()
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Progress | Outcome]:
+    def run(self, jobs: Sequence[Job | Judging]) -> Iterator[Progress | Outcome | Judged]:
         """Runs jobs; yields progress, and one outcome for each in the order in which they finish.
 
         A candidate whose training fails or takes its process down is a failed outcome; with one worker that process is
@@ -115,13 +147,15 @@ class Workers:
         # Which of them took the process down cannot be told: one by one, only that one fails.
         for job in lost:
             if (yield from self._attempt([job])):
-                yield Outcome(job.number, "failed", why=DIED)
+                yield job.lost()
 
-    def _attempt(self, jobs: Sequence[Job]) -> Generator[Progress | Outcome, None, list[Job]]:
+    def _attempt(
+        self, jobs: Sequence[Job | Judging]
+    ) -> Generator[Progress | Outcome | Judged, None, list[Job | Judging]]:
         """Runs jobs until all are done or a process died; returns those without an outcome."""
         pool = self._started()
         try:
-            running: dict[Future[Outcome], Job] = {pool.submit(_remote, job): job for job in jobs}
+            running: dict[Future[Outcome | Judged], Job | Judging] = {pool.submit(_remote, job): job for job in jobs}
         except BrokenProcessPool:  # a process died while it had nothing to do
             self.stop()
             return list(jobs)
@@ -174,14 +208,14 @@ def _begin(setting: Setting, news: Any, parent: int) -> None:
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
-def _remote(job: Job) -> Outcome:
-    last: Outcome | None = None
+def _remote(job: Job | Judging) -> Outcome | Judged:
+    last: Outcome | Judged | None = None
     for event in work(_shared["setting"], job):
-        if isinstance(event, Outcome):
-            last = event
-        else:
+        if isinstance(event, Progress):
             _shared["news"].put(event)
-    return cast(Outcome, last)
+        else:
+            last = event
+    return cast(Outcome | Judged, last)
 
 
 _tasks: dict[TaskSettings, Task] = {}
@@ -204,8 +238,8 @@ def task_of(settings: TaskSettings, progress: Callable[..., Any] | None = None) 
     return _tasks[settings]
 
 
-def work(setting: Setting, job: Job) -> Iterator[Progress | Outcome]:
-    """Trains one job in this process: progress by epoch, then its outcome, its weights written before.
+def work(setting: Setting, job: Job | Judging) -> Iterator[Progress | Outcome | Judged]:
+    """Does one job in this process: progress by epoch, then its outcome, its weights written before.
 
     What only this candidate is to blame for is a failed outcome; a file that cannot be read or written, or a name that
     does not exist, would fail all of them and is raised.
@@ -218,12 +252,18 @@ def work(setting: Setting, job: Job) -> Iterator[Progress | Outcome]:
     threads = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
-        yield from _train(setting, job, begin)
+        if isinstance(job, Judging):
+            from chipfit.run.judging import judged
+
+            yield Judged(job.number, judged(setting, job))
+        else:
+            yield from _train(setting, job, begin)
     except TrainingFailed as error:
         yield Outcome(job.number, "failed", seconds=time.monotonic() - begin, why=str(error))
     except (RuntimeError, MemoryError) as error:  # torch raises these where memory does not suffice
-        why = one_line(f"{type(error).__name__}: {error}")
-        yield Outcome(job.number, "failed", seconds=time.monotonic() - begin, why=why)
+        yield Outcome(
+            job.number, "failed", seconds=time.monotonic() - begin, why=one_line(f"{type(error).__name__}: {error}")
+        )
     finally:
         torch.set_num_threads(threads)
 
@@ -234,6 +274,11 @@ def _train(setting: Setting, job: Job, begin: float) -> Iterator[Progress | Outc
     from chipfit.nets.network import save_weights
 
     study = setting.study
+    if job.stage == SUPERNET:
+        from chipfit.run.judging import shared_training
+
+        yield from shared_training(setting, job, begin)
+        return
     graph = setting.space.close(job.code)
     module = GraphModule(graph, starting_weights(setting, job, graph))
     if study.accuracy is not None:

@@ -62,10 +62,12 @@ class Guided:
     that were asked and not told, what is expected counts as reached (the kriging believer of Ginsbourger et al. 2010).
     hints (see `Hints`) choose the first codes, half of them, the other half being unlike all others; from then on they
     are features, whose worth the surrogate learns. Without hints the first codes are spread over the free objectives.
-    Failed evaluations count as codes that break a limit.
+    Failed evaluations count as codes that break a limit. `offered` codes (s, d) are always among the candidates.
     """
 
-    def __init__(self, domain: Domain, seed: int, fit: Fit, hints: Hints | None = None) -> None:
+    def __init__(
+        self, domain: Domain, seed: int, fit: Fit, hints: Hints | None = None, offered: Codes | None = None
+    ) -> None:
         self._generator = np.random.default_rng(seed)
         self._proposals = Proposals(domain, self._generator)
         self._domain = domain
@@ -75,6 +77,8 @@ class Guided:
         self._numbers: dict[bytes, int] = {}
         listed = _listed(domain) if domain.size <= ENUMERATED_SIZE else None
         sample = listed if listed is not None else domain.canonicalised(self._proposals.diverse(_SAMPLE))
+        self._offered = domain.canonicalised(sample[:0] if offered is None else offered)
+        sample = np.unique(np.concatenate([sample, self._offered]), axis=0) if listed is None else sample
         self._describe = Describe(domain, hints, sample)
         if listed is not None:
             self._listing = _Candidates(listed, self._describe(listed), domain.free_costs(listed).objectives)
@@ -106,7 +110,7 @@ class Guided:
     def _candidates(self, alive: list[int]) -> _Candidates:
         """Fresh codes within the free limits: random ones, ones near the best, ones with the best hints."""
         history = self._proposals.history
-        drawn = [self._random()]
+        drawn = [self._random(), self._offered]
         if alive:
             drawn.append(self._near(alive))
         if self._hinted and self._listing is not None:
@@ -212,9 +216,7 @@ def _greedy(reached: Floats, mean: Floats, spread: Floats, likely: Floats, free:
         row = int(np.where(np.isin(compared, picked), -1.0, worth[compared]).argmax())
         picked.append(int(compared[row]))
         reached = np.concatenate([reached, mean[picked[-1:]]])
-        worth[compared] = likely[compared] * expected_improvement(
-            reached, reference, mean[compared], spread[compared]
-        )
+        worth[compared] = likely[compared] * expected_improvement(reached, reference, mean[compared], spread[compared])
     return np.array(list(dict.fromkeys([*picked, *order.tolist()])), dtype=np.int64)
 
 
