@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,6 @@ def test_more_time_is_never_less_of_a_stage(trained: Any) -> None:
         schedule(trained(search=SEARCH | {"budget": f"{minutes} min"}), Pace(3.0, 0.1), 30.0)
         for minutes in (40, 80, 160, 320)
     ]
-    for before, after in zip(planned, planned[1:], strict=False):
+    for before, after in pairwise(planned):
         for name in ("screen", "supernet", "rank", "trials"):
             assert getattr(after, name) >= getattr(before, name)

@@ -44,7 +44,6 @@ def result(worth: Worth) -> str:
             f"over {found.count}"
         )
     if worth.chosen is not None and worth.random is not None:
-        parts.append(
-            f"its choice has {100 * worth.chosen:.1f} % there in the mean, networks at random {100 * worth.random:.1f} %"
-        )
+        chosen, drawn = 100 * worth.chosen, 100 * worth.random
+        parts.append(f"its choice has {chosen:.1f} % there in the mean, networks at random {drawn:.1f} %")
     return "; ".join(parts) or "too few networks to compare with what came after"

@@ -68,7 +68,7 @@ class Screening:
     problem: Problem
     journal: Journal
     pool: Workers
-    schedule: Schedule = Schedule(0, 0, 1, 1)
+    schedule: Schedule = field(default_factory=lambda: Schedule(0, 0, 1, 1))
     supernet: Path | None = None
     known: dict[str, dict[Code, Scored]] = field(default_factory=dict)
 

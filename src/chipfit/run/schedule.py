@@ -25,7 +25,7 @@ MOST_SCREENED, MOST_RANKED = 2000, 200
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What each variant is given, but for the supernet, which all share. `expected_s` is by stage, None where unknown."""
+    """What each variant is given, but for the supernet, which all share; `expected_s` by stage, None where unknown."""
 
     screen: int
     supernet: int

@@ -279,7 +279,7 @@ class _Run:
                 self.journal.add(trial)
                 self.known[key] = trial
                 yield trial
-            else:
+            elif isinstance(event, Progress):
                 yield event
         found = [self.known[key] for key in keys]
         if stage == "search":
