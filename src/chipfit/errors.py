@@ -42,3 +42,7 @@ class LimitImpossible(ChipfitError):
 
 class TrainingFailed(ChipfitError):
     """A network could not be trained: its loss is not a number, or the user's own training raised an error."""
+
+
+class ScoreFailed(ChipfitError):
+    """A zero-shot score has no finite value for a network: it does not run, or has nothing that the score is about."""
