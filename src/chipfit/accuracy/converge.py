@@ -2,7 +2,8 @@
 
 The objective is the loss of the networks drawn plus `pressure` · |expected latency / target - 1|, so that one run lands
 on the latency asked for (Bender et al. 2020, TuNAS, section 4.2). The expectation is exact where the estimator has
-tables of the space.
+tables of the space. How much pressure is enough depends on the loss: a step towards the target after each step makes up
+for what is missing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chipfit.accuracy.distribution import Distribution, ExpectedLatency, check_target, landing
+from chipfit.accuracy.distribution import Distribution, ExpectedLatency, check_target, landing, off_target, pull
 from chipfit.accuracy.sandwich import (
     Diverged,
     Sandwich,
@@ -38,7 +39,7 @@ from chipfit.nets.relaxed import Relaxed
 from chipfit.nets.supernet import Code, Supernet
 from chipfit.tasks.task import Task
 
-TRAVEL = 24.0
+TRAVEL = 12.0
 """How far a logit can move in a whole run, whatever its length: enough to make a choice certain, and to take it back."""
 
 TEMPERATURES = (2.0, 0.3)
@@ -52,7 +53,7 @@ class Converging:
     "policy" draws `samples` networks a step and makes the better ones of them likelier (Williams 1992, with the mean of
     the other samples as the baseline); "gradient" goes along the gradient of all options at once (`nets.relaxed`). For
     the share `warmup` only weights are trained. `sharpen` is the weight of the entropy in nats at the end of the run, to
-    which it rises from 0.
+    which it rises as the square of the time.
     """
 
     method: Literal["policy", "gradient"] = "policy"
@@ -156,8 +157,8 @@ class _Run:
         self.distribution = Distribution(supernet.space.cardinalities, self.where)
         self.expected = ExpectedLatency(costs, self.where)
         self.relaxed = Relaxed(supernet) if how.method == "gradient" else None
-        left = max(1.0, recipe.epochs * self.steps * (1 - how.warmup))
-        self.adam = torch.optim.Adam([self.distribution.logits], lr=TRAVEL / left, betas=(0.5, 0.99))
+        self.moves = max(1.0, recipe.epochs * self.steps * (1 - how.warmup))
+        self.adam = torch.optim.Adam([self.distribution.logits], betas=(0.5, 0.99))
 
     def epoch(self, number: int) -> Convergence:
         supernet, recipe = self.supernet, self.recipe
@@ -208,14 +209,18 @@ class _Run:
         """One step of the distribution."""
         latency_s = self.expected(self.distribution, generator)
         later = (done - self.how.warmup) / (1 - self.how.warmup)
-        objective = self.how.pressure * (latency_s / self.target_s - 1).abs().float()
-        objective = objective + self.how.sharpen * later * self.distribution.entropy()
+        objective = self.how.pressure * off_target(latency_s, self.target_s)
+        objective = objective + self.how.sharpen * later**2 * self.distribution.entropy()
         objective = objective + self._quality(step, later, generator)
         (gradient,) = torch.autograd.grad(objective, [self.distribution.logits])
         if not bool(torch.isfinite(gradient).all()):
             raise Diverged("the gradient of the distribution")
         self.distribution.logits.grad = gradient
+        # Constant steps would circle around the target, falling ones come to rest on it.
+        rate = TRAVEL / self.moves * (1 + math.cos(math.pi * later))
+        self.adam.param_groups[0]["lr"] = rate
         self.adam.step()
+        pull(self.distribution, self.expected, self.target_s, rate, generator)
 
     def _quality(self, step: Step, later: float, generator: np.random.Generator) -> Tensor:
         if self.relaxed is None:

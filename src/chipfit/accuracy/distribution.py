@@ -113,6 +113,29 @@ class ExpectedLatency:
         return mean + (scored - scored.detach())
 
 
+def off_target(latency_s: Tensor, target_s: float) -> Tensor:
+    """|latency / target - 1|, rounded off within `TOLERANCE` so that its gradient comes to rest at the target."""
+    off = (latency_s / target_s - 1).float()
+    return torch.where(off.abs() > TOLERANCE, off.abs() - TOLERANCE / 2, off.square() / (2 * TOLERANCE))
+
+
+def pull(
+    distribution: Distribution, expected: ExpectedLatency, target_s: float, most: float, generator: np.random.Generator
+) -> None:
+    """One Newton step of the logits towards the target, along the gradient of the expected latency, none above `most`.
+
+    It does what a very large weight of the latency would, whatever the size of the loss beside it.
+    """
+    latency_s = expected(distribution, generator)
+    (slope,) = torch.autograd.grad(latency_s, [distribution.logits])
+    steep = float(slope.square().sum())
+    if steep == 0:
+        return
+    step = slope * ((target_s - float(latency_s.detach())) / steep)
+    with torch.no_grad():
+        distribution.logits.add_(step * min(1.0, most / float(step.abs().max())) if bool(step.any()) else step)
+
+
 def check_target(costs: SpaceCosts, target_s: float) -> None:
     """Raises `InvalidInput` where there is nothing to choose, `LimitImpossible` where no network is near the target."""
     if max(costs.graph.cardinalities, default=1) < 2:
