@@ -21,11 +21,11 @@ REACHES = (1.0, 4.0)
 NOISES = (3e-3, 3e-2, 2e-1)
 """The kernels that are compared, see `Kernel`."""
 
-MOST_LEARNED = 512
+MOST_LEARNED = 400
 """So many networks are learned from at most: the better half of them, and the others evenly over all the rest."""
 
 _MOST_COMPARED = 200
-_MOST_AVERAGED = 4
+_MOST_AVERAGED = 3
 _LEAST_WEIGHT = 0.1
 _PRIOR_POINTS = 2.0
 
