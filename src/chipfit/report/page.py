@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +24,14 @@ from chipfit.report.findings import (
     comparison,
     headline,
     latency_of,
+    removals,
     sources,
     stage_counts,
     trained_on,
     winner,
 )
 from chipfit.report.pictures import front, front_points
-from chipfit.report.words import amount, duration, listed, plain, small_share
+from chipfit.report.words import amount, count, duration, listed, plain, small_share
 from chipfit.run.export import inherited
 
 if TYPE_CHECKING:
@@ -100,6 +103,7 @@ def page(summary: Summary, problem: Problem) -> str:
         trials=[_listed(summary, problem, trial) for trial in summary.trials],
         failures=[_listed(summary, problem, trial) for trial in summary.trials if trial.status == "failed"],
         stopped=[trial.number for trial in summary.trials if trial.status == "stopped"],
+        curated=curated(problem),
         costs=cost_lines(summary),
         provenance=provenance(summary, problem),
         estimator=problem.estimator.provenance,
@@ -186,6 +190,16 @@ def contributions(summary: Summary) -> list[Contribution]:
         Contribution(name, stage_counts(trials), duration(time), 100 * time / longest, result)
         for (name, trials, result), time in zip(parts, times, strict=True)
     ]
+
+
+def curated(problem: Problem) -> tuple[str, list[str]] | None:
+    """How many networks the search was offered, and what was left out and why; None where that is nothing."""
+    if problem.curated is None:
+        return None
+    given, left = count(math.prod(problem.space.cardinalities)), count(problem.curated.size)
+    return f"Curated before the search: {left} of {given} networks were offered.", removals(
+        problem.curated, sys.maxsize
+    )
 
 
 def _searched(trials: Mapping[int, Trial], numbers: Sequence[int], shared: int) -> str:
