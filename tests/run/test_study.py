@@ -175,11 +175,11 @@ def test_any_text_is_a_bound_or_refused(cost: str, text: str) -> None:
     assert 0 < bound.value < float("inf")
 
 
-def test_identity_and_digest_leave_out_the_workers_and_nothing_else() -> None:
+def test_identity_and_digest_leave_out_the_workers_and_the_ledger_and_nothing_else() -> None:
     study = make_study(GOOD | {"workers": 1})
     assert make_study(GOOD | {"workers": 7}).digest == study.digest
     assert "workers" not in study.identity
-    assert set(study.identity) == set(Study.model_fields) - {"workers"}
+    assert set(study.identity) == set(Study.model_fields) - {"workers", "ledger"}
     changes: list[dict[str, object]] = [{"seed": 1}, {"search": {"trials": 9}}, {"limits": {"latency": "50 %"}}]
     assert len({make_study(GOOD | change).digest for change in changes} | {study.digest}) == 4
 
@@ -227,3 +227,28 @@ def test_paths_are_those_beside_the_study_where_they_exist(tmp_path: Path, monke
     assert load_study(Path("study.toml")).digest == study.digest
     path.write_text(text.replace("net.onnx", "absent.onnx"))
     assert load_study(path).model == "absent.onnx"
+
+
+def test_curation_is_a_key_of_the_space_and_no_edit(tmp_path: Path) -> None:
+    space = {"depth_multiplier": True}
+    plain = make_study({**GOOD, "space": space})
+    assert plain.curation is None
+    for curate in (False, True, {"most": 3}):
+        study = make_study({**GOOD, "space": {**space, "curate": curate}})
+        assert list(study.opened) == list(study.rows["found"]) == ["depth_multiplier"]
+        assert (study.curation is None) == (curate is False)
+    assert study.curation is not None
+    assert study.curation.most == 3
+    assert study.digest != plain.digest
+    assert make_study(study.identity).curation == study.curation
+
+
+@pytest.mark.parametrize(
+    ("curate", "named"), [("yes", "write true"), ({"most": 1}, "most"), ({"least": 3}, "least"), (3, "write true")]
+)
+def test_a_curation_that_does_not_fit_is_named(curate: object, named: str) -> None:
+    with pytest.raises(InvalidInput, match=named) as caught:
+        make_study({**GOOD, "space": {"fuse": True, "curate": curate}})
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InvalidInput, match="opens no decision"):
+        make_study({**GOOD, "space": {"curate": True}})

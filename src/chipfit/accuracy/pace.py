@@ -1,15 +1,18 @@
-"""How long a network takes to train, from a few steps on noise."""
+"""How long a network takes to train, from a few steps."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from chipfit.accuracy.train import Recipe, resolve_device
 from chipfit.errors import InvalidInput
 from chipfit.nets.module import GraphModule
+from chipfit.tasks.task import Task
 
 BATCH = 16
 """Images of a step, so that one step of a large network is short as well."""
@@ -22,31 +25,37 @@ LEAST, MOST = 2, 64
 
 
 def seconds_per_image(
-    module: GraphModule, recipe: Recipe, images: float, *, device: str = "auto", threads: int = 1
+    module: GraphModule,
+    recipe: Recipe,
+    images: float,
+    *,
+    task: Task | None = None,
+    device: str = "auto",
+    threads: int = 1,
 ) -> float:
     """Seconds of a forward and a backward pass and an update, for each image; weights of `module` are changed.
 
-    `images` is how many the training will see: the more, the longer is timed. Raises `InvalidInput` for what cannot be
+    With a `task` on its images, which are made ready as in a training, else on noise. `images` is how many the training
+    will see: the more, the longer is timed. Raises `InvalidInput` for what cannot be
     trained on this device.
     """
     where, before = resolve_device(device), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _timed(module.to(where).train(), recipe, images, where)
+        return _timed(module.to(where).train(), recipe, images, task, where)
     except RuntimeError as error:
         raise InvalidInput(f"a training step fails on {where} ({str(error).splitlines()[0]})") from None
     finally:
         torch.set_num_threads(before)
 
 
-def _timed(module: GraphModule, recipe: Recipe, images: float, where: torch.device) -> float:
+def _timed(module: GraphModule, recipe: Recipe, images: float, task: Task | None, where: torch.device) -> float:
     batch = min(BATCH, recipe.batch_size)
-    shape = [int(size) for size in module.graph.inputs[0].shape[1:]]  # type: ignore[arg-type]
-    noise = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(0)).to(where)
+    batches = _batches(module, batch, task)
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-6, momentum=recipe.momentum)
     begin, pace = 0.0, math.inf
     for step in range(MOST + 1):
-        output = module(noise)
+        output = module(next(batches).to(where))
         first = output if isinstance(output, torch.Tensor) else output[0]
         optimizer.zero_grad(set_to_none=True)
         first.float().square().mean().backward()  # type: ignore[no-untyped-call]
@@ -61,3 +70,16 @@ def _timed(module: GraphModule, recipe: Recipe, images: float, where: torch.devi
         if step >= LEAST and passed > SHARE * images * pace:
             break
     return pace
+
+
+def _batches(module: GraphModule, batch: int, task: Task | None) -> Iterator[torch.Tensor]:
+    """Training images as `train` makes them ready, or noise, without end."""
+    shape = [int(size) for size in module.graph.inputs[0].shape[1:]]  # type: ignore[arg-type]
+    noise = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(0))
+    while True:
+        if task is None or len(shape) != 3:
+            yield noise
+            continue
+        for inputs, _ in task.batches("train", batch, (shape[1], shape[2]), np.random.default_rng(0)):
+            if len(inputs) == min(batch, task.sizes["train"]):
+                yield inputs

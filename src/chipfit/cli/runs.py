@@ -145,6 +145,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "name": summary.study.name,
         "finished": summary.finished,
         "provenance": dict(summary.provenance),
+        "curation": summary.notes.get("curation") and {"kept": summary.notes["curation"]["kept"]},
         "ledger": ledger_json(summary),
         "rows": [
             {"name": row.name, "holds": row.holds, "note": row.note}

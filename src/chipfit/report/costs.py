@@ -68,7 +68,7 @@ def _saves(name: str, saving: Saving) -> str:
     return (
         f"{name} saves {amount('energy', saving.baseline_j - saving.found_j)} an inference (modelled): "
         f"{electricity(saving.energy_j)}, {mass(saving.co2e_g)} CO2e {users}; the search pays back after "
-        f"{count(saving.break_even)} inferences"
+        f"{count(float(f'{saving.break_even:.2g}'))} inferences"
     )
 
 

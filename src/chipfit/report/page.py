@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +25,14 @@ from chipfit.report.findings import (
     comparison,
     headline,
     latency_of,
+    removals,
     sources,
     stage_counts,
     trained_on,
     winner,
 )
 from chipfit.report.pictures import front, front_points
-from chipfit.report.words import amount, duration, listed, plain, small_share
+from chipfit.report.words import amount, count, duration, listed, plain, small_share
 from chipfit.run.export import inherited
 from chipfit.run.worth import worths
 
@@ -102,6 +105,7 @@ def page(summary: Summary, problem: Problem) -> str:
         trials=[_listed(summary, problem, trial) for trial in summary.trials],
         failures=[_listed(summary, problem, trial) for trial in summary.trials if trial.status == "failed"],
         stopped=[trial.number for trial in summary.trials if trial.status == "stopped"],
+        curated=curated(problem),
         costs=cost_lines(summary),
         provenance=provenance(summary, problem),
         estimator=problem.estimator.provenance,
@@ -193,6 +197,16 @@ def contributions(summary: Summary) -> list[Contribution]:
         Contribution(name, count, duration(seconds), 100 * seconds / longest, result)
         for name, count, seconds, result in rows
     ]
+
+
+def curated(problem: Problem) -> tuple[str, list[str]] | None:
+    """How many networks the search was offered, and what was left out and why; None where that is nothing."""
+    if problem.curated is None:
+        return None
+    given, left = count(math.prod(problem.space.cardinalities)), count(problem.curated.size)
+    return f"Curated before the search: {left} of {given} networks were offered.", removals(
+        problem.curated, sys.maxsize
+    )
 
 
 def _searched(trials: Mapping[int, Trial], numbers: Sequence[int], shared: int) -> str:

@@ -74,7 +74,7 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
         meter = Meter(machine, study.workers * study.threads, _gpu(study))
         book = Book(journal, study, meter, where)
         if journal.about("plan") is None:
-            journal.note("plan", json.dumps(asdict(plan(problem, machine))))
+            journal.note("plan", json.dumps(asdict(plan(problem, machine, task))))
         try:
             for event in run(problem, journal, make, study.workers):
                 book.keep()

@@ -20,6 +20,7 @@ from chipfit.run.study import LedgerSettings, Study
 if TYPE_CHECKING:
     from chipfit.run.problem import Problem
     from chipfit.run.summary import Summary
+    from chipfit.tasks.task import Task
 
 NOTED_EVERY_S = 5.0
 """How often a session notes what it has spent: a killed one loses at most that and the training under way."""
@@ -29,6 +30,9 @@ FORWARD = 1 / 3
 
 SPREAD = 0.3
 """How far candidates may take longer or shorter to train than the baseline that is timed, as a fraction."""
+
+START_S = 5.0
+"""What it takes to start processes that train, assumed."""
 
 USERS, DAYS = 1_000_000, 365
 
@@ -171,8 +175,11 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
     return Plan(data["networks"], tuple(data["trainings"]), expected, data["why"])
 
 
-def plan(problem: Problem, machine: Draw) -> Plan:
-    """What a study will take; times a few training steps of its baseline. Nothing is raised: the plan says why not."""
+def plan(problem: Problem, machine: Draw, task: Task | None = None) -> Plan:
+    """What a study will take; times a few training steps of its baseline, on images of its `task` where it is given.
+
+    Nothing is raised for what cannot be timed: the plan says why not.
+    """
     study = problem.study
     reach = [problem.reach(problem.decisions_of(edits)) for edits in study.rows.values()]
     networks = problem.reach(sorted({index for edits in study.rows.values() for index in problem.decisions_of(edits)}))
@@ -184,7 +191,7 @@ def plan(problem: Problem, machine: Draw) -> Plan:
     if study.accuracy is not None:
         return Plan(networks, trainings, None, f"how long {study.accuracy} takes is not known before it has run")
     try:
-        pace, images = _pace(problem)
+        pace, images = _pace(problem, task)
     except ChipfitError as error:
         return Plan(networks, trainings, None, str(error))
     return Plan(networks, trainings, _expected(study, machine, pace, images, counts))
@@ -199,7 +206,7 @@ def _images(study: Study, sizes: Mapping[str, int]) -> tuple[float, float, float
     return baseline, search, final + FORWARD * sizes["test"]
 
 
-def _pace(problem: Problem) -> tuple[float, tuple[float, float, float]]:
+def _pace(problem: Problem, task: Task | None) -> tuple[float, tuple[float, float, float]]:
     """Seconds that the baseline takes for each image, and how many images a training of each stage sees."""
     from chipfit.accuracy.pace import seconds_per_image
     from chipfit.nets.module import GraphModule
@@ -208,11 +215,13 @@ def _pace(problem: Problem) -> tuple[float, tuple[float, float, float]]:
     study = problem.study
     asked = {split: getattr(study.task, split) for split in ("train", "validation", "test")}
     # Data that the study counts itself need not be made or read to say how long they take.
-    images = _images(study, task_of(study.task).sizes if None in asked.values() else asked)
+    if task is None and None in asked.values():
+        task = task_of(study.task)
+    images = _images(study, asked if task is None else task.sizes)
     graph = problem.space.close((0,) * len(problem.space.decisions))
     module = GraphModule(graph, problem.network.weights)
     recipe = study.training.recipe(1)
-    pace = seconds_per_image(module, recipe, sum(images), device=study.device, threads=study.threads)
+    pace = seconds_per_image(module, recipe, sum(images), task=task, device=study.device, threads=study.threads)
     return pace, images
 
 
@@ -228,7 +237,8 @@ def _expected(
             for count, width in zip(counts, side_by_side, strict=True)
         ]
         factor = 1 - SPREAD if end == 0 else 1 + SPREAD
-        seconds = [factor * pace * seen * some for seen, some in zip(images, rounds, strict=True)]
+        seconds = [START_S if study.workers > 1 else 0.0]
+        seconds += [factor * pace * seen * some for seen, some in zip(images, rounds, strict=True)]
         ends.append((sum(seconds), sum(seconds) * machine.watts(study.workers * study.threads)))
     (shortest, least_j), (longest, most_j) = ends
     return Expected(
