@@ -41,7 +41,7 @@ def result(worth: Worth) -> str:
         found = worth.agrees
         parts.append(
             f"Spearman {found.spearman:.2f} ({found.low:.2f} to {found.high:.2f}) with the {worth.next} "
-            f"over {found.count}"
+            f"over {found.networks}"
         )
     if worth.chosen is not None and worth.random is not None:
         chosen, drawn = 100 * worth.chosen, 100 * worth.random

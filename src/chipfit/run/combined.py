@@ -33,9 +33,6 @@ SCREEN, RANK = "screen", "rank"
 ASKED, TOGETHER = 32, 4
 """Networks that are asked for at a time in a screening, and those of one job."""
 
-LEAST_TRUSTED = 6
-"""Trained networks that can speak against a score."""
-
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -206,10 +203,10 @@ class Screening:
             for code, trial in trained.items()
             if trial.status == "done" and code in known and known[code].value is not None
         ]
-        if len(pairs) < LEAST_TRUSTED:
-            return True
-        scores, accuracies = np.array(pairs).T
-        return not agreement(scores, accuracies).contradicted
+        found = agreement(np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs]))
+        # What was trained was chosen by the score among others, which hides much of what it knows: it is dropped where
+        # nothing of it is left, not where too little is shown.
+        return found.spearman is None or found.spearman > 0
 
     def _note(self, variant: str, stage: str, kept: Kept) -> None:
         noted = json.loads(self.journal.about("combined") or "{}")

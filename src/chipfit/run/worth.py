@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 Code = tuple[int, ...]
 
-LEAST = 3
-"""Networks below which nothing is said of how two judgements agree."""
-
 
 @dataclass(frozen=True, slots=True)
 class Worth:
@@ -80,9 +77,8 @@ def _values(scores: Mapping[Code, Scored]) -> dict[Code, float]:
 
 
 def _agreement(known: Mapping[Code, float], later: Mapping[Code, float], codes: Sequence[Code]) -> Agreement | None:
-    if len(codes) < LEAST:
-        return None
-    return agreement(np.array([known[code] for code in codes]), np.array([later[code] for code in codes]))
+    found = agreement(np.array([known[code] for code in codes]), np.array([later[code] for code in codes]))
+    return found if found.known else None
 
 
 def _mean(codes: Sequence[Code], later: Mapping[Code, float]) -> float | None:
