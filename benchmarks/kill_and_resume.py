@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,7 @@ def compare(command: list[str], directory: Path, kills: int, dice: random.Random
                 break
             killed += 1
             survivors += alive
-            print(
-                f"kill {killed}: after {moment:.2f} s, {trials_in(out)} trials in the journal, {alive} workers survived"
-            )
+            print(f"kill {killed}: after {moment:.2f} s, {stage_of(out)}, {alive} workers survived", flush=True)
         finish(command, out)
         differences += [f"{out.name}: {text}" for text in differing(wanted, contents(out))]
     for text in differences:
@@ -144,12 +143,17 @@ def living(session: int) -> list[int]:
     return found
 
 
-def trials_in(out: Path) -> int:
-    """How many trials a run has finished; none where it was killed before it had said what it is."""
+def stage_of(out: Path) -> str:
+    """How far a run had come."""
     try:
-        return len(summarise(out).trials)
+        summary = summarise(out)
     except InvalidInput:
-        return 0
+        return "before the run had said what it is"
+    stages = Counter(trial.stage for trial in summary.trials)
+    stages.update({f"{stage} (scores)": len(found) for stage, found in summary.scores.items() if found})
+    under_way = [path.stem for path in out.glob("checkpoints/*.safetensors")]
+    said = ", ".join(f"{count} {stage}" for stage, count in stages.items()) or "nothing finished"
+    return said + (f", in the middle of {', '.join(under_way)}" if under_way else "")
 
 
 def contents(out: Path) -> dict[str, Any]:
@@ -158,6 +162,11 @@ def contents(out: Path) -> dict[str, Any]:
     return {
         "trials": [replace(trial, seconds=0.0) for trial in summary.trials],
         "rows": [(row.name, row.trial and row.trial.number, row.holds, row.note) for row in summary.rows],
+        "scores": {
+            stage: {code: (each.value, each.why) for code, each in found.items()}
+            for stage, found in summary.scores.items()
+        },
+        "combined": summary.notes.get("combined"),
         "members": {name: dict(stages) for name, stages in summary.members.items()},
         "weights": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.glob("weights/*"))},
         "leftovers": [path.name for path in sorted(out.glob("checkpoints/*"))],
