@@ -188,6 +188,8 @@ def plan(problem: Problem, machine: Draw, task: Task | None = None) -> Plan:
     fewest = sum(searched) if study.search.stop_below == 0 else sum(searched) // 2
     counts = ((1, 1), (1 + fewest, 1 + sum(searched)), (1, 1 + finals))
     trainings = (sum(least for least, _ in counts), sum(most for _, most in counts))
+    if study.search.budget is not None:
+        return Plan(networks, trainings, _budgeted(study.search.budget, study, machine))
     if study.accuracy is not None:
         return Plan(networks, trainings, None, f"how long {study.accuracy} takes is not known before it has run")
     try:
@@ -195,6 +197,12 @@ def plan(problem: Problem, machine: Draw, task: Task | None = None) -> Plan:
     except ChipfitError as error:
         return Plan(networks, trainings, None, str(error))
     return Plan(networks, trainings, _expected(study, machine, pace, images, counts))
+
+
+def _budgeted(budget_s: float, study: Study, machine: Draw) -> Expected:
+    """What a search with a budget takes: the time that it is given, of which it may leave some."""
+    energy_j = budget_s * machine.watts(study.workers * study.threads)
+    return Expected(budget_s, SPREAD * budget_s, energy_j, SPREAD * energy_j, f"its budget; {machine.detail}")
 
 
 def _images(study: Study, sizes: Mapping[str, int]) -> tuple[float, float, float]:
