@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from chipfit.graph.memory import Parts, Step, stored_elements
 from chipfit.graph.stripes import Link, stripes
 from chipfit.graph.subgraphs import Subgraph
-from chipfit.graph.values import Value, both, either, equal, minimum, negate, never, where
+from chipfit.graph.values import Value, always, both, either, equal, minimum, negate, never, where
 from chipfit.graph.workload import COMPOSITE, RESIZES
 
 TAKES, GIVES = 1, 2
@@ -121,32 +121,37 @@ def _crowded_out(whole: Sequence[Mapping[str, Value]], buffers: Sequence[Value],
     for step, buffer in zip(whole, buffers, strict=True):
         for name, size in step.items():
             alone[name] = either(alone.get(name, False), both(size > 0, size + buffer > room))
-    crowded = _beside_larger(whole, buffers, room, alone, dict.fromkeys(alone, False))
-    # What is crowded out itself is in nobody's way.
-    return _beside_larger(whole, buffers, room, alone, crowded)
+    contests = _contests(whole, buffers, room, alone)
+    away: dict[str, Value] = dict.fromkeys(alone, False)
+    # What is crowded out itself is in nobody's way: each round settles the largest of those that are not settled yet.
+    while True:
+        found = dict(alone)
+        for name, size, beside in contests:
+            larger = sum((where(away[rival], 0, more) for rival, more in beside if rival), start=beside[0][1])
+            found[name] = either(found[name], both(size > 0, larger + size > room))
+        if all(always(equal(found[name], away[name])) for name in found):
+            return found
+        away = found
 
 
-def _beside_larger(
-    whole: Sequence[Mapping[str, Value]],
-    buffers: Sequence[Value],
-    room: int,
-    alone: Mapping[str, Value],
-    away: Mapping[str, Value],
-) -> dict[str, Value]:
-    """Under which codes tensors find no room: those that `alone` says, and those with none beside larger ones that are
-    not `away`."""
-    found = dict(alone)
+def _contests(
+    whole: Sequence[Mapping[str, Value]], buffers: Sequence[Value], room: int, alone: Mapping[str, Value]
+) -> list[tuple[str, Value, list[tuple[str, Value]]]]:
+    """Every tensor of every step in which not all find room, with its size and what is there beside it: first what
+    weights take, without a name, then every tensor that is larger, where it is."""
+    order = {name: place for place, name in enumerate(alone)}
+    found: list[tuple[str, Value, list[tuple[str, Value]]]] = []
     for step, buffer in zip(whole, buffers, strict=True):
         fitting = [(name, where(alone[name], 0, size)) for name, size in step.items()]
         if never(sum((size for _, size in fitting), start=buffer) > room):
             continue
-        for place, (name, size) in enumerate(fitting):
-            larger: Value = buffer
-            for other, (rival, more) in enumerate(fitting):
-                if other != place:
-                    first = more >= size if other < place else more > size
-                    larger = larger + where(both(first, negate(away[rival])), more, 0)
-            found[name] = either(found[name], both(size > 0, larger + size > room))
+        for name, size in fitting:
+            beside: list[tuple[str, Value]] = [("", buffer)]
+            for rival, more in fitting:
+                if rival != name:
+                    larger = more >= size if order[rival] < order[name] else more > size
+                    beside.append((rival, where(larger, more, 0)))
+            found.append((name, size, beside))
     return found
 
 
