@@ -201,7 +201,7 @@ def test_crowded_decisions_keep_levels_in_proportion_to_what_their_costs_span() 
     assert all(offered(curated, axis)[0] == 1 for axis in range(4))  # the ends always stay
     raised = (32, *range(64, 32, -1), *range(31, 0, -1))
     one = [((0,), np.array(raised) * 1.0)]
-    ends = curate(space(raised), Given({name: one for name in ("latency_s", "macs", "parameters")}), 0.0, most=3)
+    ends = curate(space(raised), Given(dict.fromkeys(("latency_s", "macs", "parameters"), one)), 0.0, most=3)
     assert offered(ends, 0) == [1, 32, 64]
 
 

@@ -50,7 +50,7 @@ class AlgorithmMaker(Protocol):
     def __call__(self, domain: Domain, seed: int, trials: int, /) -> Algorithm: ...
 
 
-def run(problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker, workers: int) -> Iterator[Event]:
+def run(problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker, workers: int) -> Generator[Event]:
     """Conducts a study whose limits can be met, yielding what happens; finished when exhausted.
 
     A network that several variants ask for is trained once, and its trial yielded again. Raises `TrainingFailed` when

@@ -134,8 +134,8 @@ def curate(
     of what their other decisions still offer, then, unless `safe`, where it holds on average over these. Where
     more than `most` numbers are left, so many stay of the decision whose costs span most, of others as many in
     proportion but at least the ends, so that steps of different decisions weigh alike; they become larger as what they
-    add to the latency does. All is repeated until nothing changes. Option 0 always stays and comes first; the others follow from the largest to the
-    smallest, so that neighbouring options are alike.
+    add to the latency does. All is repeated until nothing changes. Option 0 always stays and comes first; the others
+    follow from the largest to the smallest, so that neighbouring options are alike.
     With `safe`, a tolerance of 0 and nothing free, every network of the space has one among those left before thinning
     that is at least as large and at most as slow. Tables that share more than the decision are compared one by one,
     which may keep an option too many, never too few. Raises `InvalidInput` for a tolerance below 0, a share that is not
