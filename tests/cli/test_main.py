@@ -142,6 +142,40 @@ def test_space_says_what_can_be_met(chipfit: Run) -> None:
     assert ranges["minimum"] <= ranges["median"] <= ranges["maximum"]
 
 
+def test_space_says_what_matters_and_what_the_search_will_take(chipfit: Run) -> None:
+    study = EXAMPLES / "presence.toml"
+    status, out, _ = chipfit("space", study, "--json")
+    found = json.loads(out)
+    assert status == 0
+    names = [item["name"] for item in found["decisions"]]
+    for cost, influence in found["influence"].items():
+        assert influence["source"] == "exact"  # 2,560 networks are all evaluated
+        assert list(influence["of"]) == names
+        assert 0.5 < sum(influence["of"].values()) <= 1 + 1e-9, cost
+    assert max(found["influence"]["latency"]["of"], key=found["influence"]["latency"]["of"].get) == "depth_multiplier"
+    assert found["search"]["energy_j"]["value"] > found["search"]["energy_j"]["spread"] > 0
+    assert found["search"]["energy_j"]["source"] == "modelled"
+    text = chipfit("space", study)[1]
+    assert "what matters" in text
+    assert "planned search: 15 to 24 trainings" in text
+
+
+def test_space_of_a_curated_study_has_its_size_before_and_after(chipfit: Run, tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    text = (EXAMPLES / "presence.toml").read_text()
+    widths = "width = {factors = [1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5], divisor = 1}\ncurate = true"
+    study.write_text(text.replace("fuse = true", f"fuse = true\n{widths}"))
+    status, out, _ = chipfit("space", study, "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["offered"] < found["networks"] / 1e3
+    assert found["curation"]
+    assert all(set(item["offered"]) <= set(item["options"]) for item in found["decisions"])
+    lines = chipfit("space", study)[1].splitlines()
+    assert any("decisions" in line and "networks; curated to" in line for line in lines)
+    assert max(map(len, lines)) <= 100
+
+
 def test_a_limit_that_cannot_be_met_is_exit_one_with_the_nearest_point(chipfit: Run, tmp_path: Path) -> None:
     study = EXAMPLES / "presence.toml"
     for arguments in (("space", study), ("search", study, "--out", tmp_path / "r")):

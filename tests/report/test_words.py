@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chipfit.report.words import change, count, duration, latency, listed, plain, plural, share, small_share
+from chipfit.report.words import (
+    change,
+    count,
+    duration,
+    electricity,
+    latency,
+    listed,
+    mass,
+    plain,
+    plural,
+    share,
+    small_share,
+)
 
 amounts = st.floats(1e-7, 1e3)
 
@@ -48,10 +60,28 @@ def test_an_unknown_spread_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (0.2, "under 1 s"), (42, "42 s"), (5280, "88 min"), (7500, "2 h 05 min")]
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.2, "under 1 s"),
+        (42, "42 s"),
+        (5280, "88 min"),
+        (7500, "2 h 05 min"),
+        (300_000, "3 days"),
+        (3.2e8, "10 years"),
+        (3.2e16, "1.0 × 10^9 years"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_energy_and_masses_have_units_that_fit() -> None:
+    joules = (36, 3600, 3.6e5, 3.6e6, 3.6e8, 3.6e9, 3.6e15)
+    assert [electricity(each) for each in joules] == [
+        "0.01 Wh", "1 Wh", "0.1 kWh", "1 kWh", "0.1 MWh", "1 MWh", "1,000 GWh",
+    ]  # fmt: skip
+    assert [mass(each) for each in (0.043, 39, 120.4, 1200, 3.4e6)] == ["0.043 g", "39 g", "120 g", "1.2 kg", "3.4 t"]
 
 
 def test_small_numbers_never_round_to_nothing_and_large_ones_stay_readable() -> None:

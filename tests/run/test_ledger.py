@@ -73,10 +73,17 @@ def test_a_run_counts_every_session_and_what_was_expected(trained: Any, tmp_path
     assert found.every_s == pytest.approx(16 * sum(finals) / len(finals))
 
 
-def test_counting_takes_next_to_no_time(tiny: Any, tmp_path: Path) -> None:
+def test_a_finished_run_that_is_asked_for_again_costs_nothing_more(tiny: Any, tmp_path: Path) -> None:
+    list(launch(tiny(), tmp_path))
+    before = ledger(summarise(tmp_path))
+    list(launch(tiny(), tmp_path))
+    assert ledger(summarise(tmp_path)) == before
+
+
+def test_counting_takes_next_to_no_time(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         meter = Meter(draw(), 1)
-        book = Book(journal, tiny(), meter, WORLD)
+        book = Book(journal, 1, meter)
         for _ in range(1000):
             book.keep()
         (only,) = json.loads(journal.about("sessions") or "")

@@ -189,6 +189,22 @@ def test_huge_ranges_are_thinned_to_steps_that_grow_with_cost() -> None:
     assert any("too near to" in sentence for sentence in curated.reasons()["width0"])
 
 
+def test_crowded_decisions_keep_levels_in_proportion_to_what_their_costs_span() -> None:
+    widths = tuple(range(64, 0, -1))
+    few = (4, 3, 2, 1)
+    sizes = [np.array(widths) * 1.0, np.array(widths) * 0.4, np.array(widths) * 0.01, np.array(few) * 0.01]
+    tables = Given(
+        {name: [((axis,), part) for axis, part in enumerate(sizes)] for name in ("latency_s", "macs", "parameters")}
+    )
+    curated = curate(space(widths, widths, widths, few), tables, tolerance=0.0, most=5)
+    assert [len(kept) for kept in curated.kept] == [5, 2, 2, 4]
+    assert all(offered(curated, axis)[0] == 1 for axis in range(4))  # the ends always stay
+    raised = (32, *range(64, 32, -1), *range(31, 0, -1))
+    one = [((0,), np.array(raised) * 1.0)]
+    ends = curate(space(raised), Given(dict.fromkeys(("latency_s", "macs", "parameters"), one)), 0.0, most=3)
+    assert offered(ends, 0) == [1, 32, 64]
+
+
 def test_options_that_are_no_numbers_are_never_thinned() -> None:
     names = Graph((Input("input", (1, 3, 8, 8)),), (), ("input",), (Decision("kind", tuple("abcd")),))
     values = {"latency_s": np.arange(1.0, 5), "macs": np.arange(2.0, 6), "parameters": np.ones(4)}
@@ -223,7 +239,7 @@ def test_a_plateau_that_rises_a_little_is_one_and_a_slope_is_none() -> None:
     widths = tuple(range(64, 0, -1))
     sizes = np.array(widths) * 1.0
     tiles = -(-sizes // 16)
-    for latency, expected in ((tiles + 0.01 * sizes, [16, 32, 48, 64]), (sizes, list(range(1, 65)))):
+    for latency, expected in ((tiles + 0.005 * sizes, [16, 32, 48, 64]), (sizes, list(range(1, 65)))):
         tables = Given({name: [((0,), sizes)] for name in ("macs", "parameters")} | {"latency_s": [((0,), latency)]})
         assert offered(curate(space(widths), tables, tolerance=0.0, most=64), 0) == expected
 
@@ -255,7 +271,7 @@ def test_the_lanes_of_a_chip_are_learnt_from_its_estimator_alone(estimator: Esti
     graph = open_widths(bottlenecks(), groups={"stage2.block1.expand": range(8, 97)})
     prepared = estimator.prepare(graph)
     assert prepared.tables is not None
-    curated = curate(graph, prepared.tables)
+    curated = curate(graph, prepared.tables, most=6)
     assert offered(curated, 0) == [16, 32, 48, 64, 80, 96]
 
 
@@ -321,5 +337,5 @@ def test_options_by_hand_that_cannot_be_used_are_refused() -> None:
         multiples(Decision("fuse", ("no", "yes")), 8)
     with pytest.raises(InvalidInput, match="one capacity and one cost"):
         monotone((1.0,), ())
-    with pytest.raises(InvalidInput, match=r"at least 2 options, got 0.001, 0.25 and 1"):
+    with pytest.raises(InvalidInput, match=r"at least 2 options, got 0.001, 0.15 and 1"):
         curate(space((1, 2)), Given({}), most=1)

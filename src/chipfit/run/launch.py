@@ -16,7 +16,7 @@ import chipfit
 from chipfit.errors import InvalidInput, JournalMismatch
 from chipfit.files import named
 from chipfit.run.journal import Journal
-from chipfit.run.ledger import Book, plan
+from chipfit.run.ledger import Book, counted, note_place, plan
 from chipfit.run.power import Meter, draw, place
 from chipfit.run.problem import Problem, prepare
 from chipfit.run.stages import AlgorithmMaker, Event, check_fits, run
@@ -71,16 +71,15 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     with Journal(directory) as journal:
         journal.claim(study.identity, study.digest)
         _note_provenance(journal, problem, task)
+        note_place(journal, study, where)
+        events = run(problem, journal, make, study.workers)
+        if journal.about("finished") == "yes":
+            yield from events
+            return
         meter = Meter(machine, study.workers * study.threads, _gpu(study))
-        book = Book(journal, study, meter, where)
         if journal.about("plan") is None:
             journal.note("plan", json.dumps(asdict(plan(problem, machine, task))))
-        try:
-            for event in run(problem, journal, make, study.workers):
-                book.keep()
-                yield event
-        finally:
-            book.keep(at_once=True)
+        yield from counted(events, Book(journal, study.workers, meter))
         journal.note("finished", "yes")
 
 

@@ -6,11 +6,12 @@ counts all that it took.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chipfit.errors import ChipfitError
 from chipfit.run.journal import Journal, Trial
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from chipfit.run.problem import Problem
     from chipfit.run.summary import Summary
     from chipfit.tasks.task import Task
+
+T = TypeVar("T")
 
 NOTED_EVERY_S = 5.0
 """How often a session notes what it has spent: a killed one loses at most that and the training under way."""
@@ -133,11 +136,10 @@ class Ledger:
 class Book:
     """Keeps the ledger of one session in the journal."""
 
-    def __init__(self, journal: Journal, study: Study, meter: Meter, place: Place) -> None:
-        self._journal, self._workers, self._meter = journal, study.workers, meter
+    def __init__(self, journal: Journal, workers: int, meter: Meter) -> None:
+        self._journal, self._workers, self._meter = journal, workers, meter
         self._before: list[dict[str, Any]] = json.loads(journal.about("sessions") or "[]")
         self._noted = -math.inf
-        journal.note("place", json.dumps({"place": asdict(place), "settings": study.ledger.model_dump()}))
 
     def keep(self, at_once: bool = False) -> None:
         """Notes what this session has spent so far, where some seconds have passed since the last time."""
@@ -148,6 +150,22 @@ class Book:
         spent = self._meter.read()
         now = Session(seconds, self._workers, spent.energy_j, spent.source, spent.detail)
         self._journal.note("sessions", json.dumps([*self._before, asdict(now)]))
+
+
+def counted(events: Generator[T], book: Book) -> Iterator[T]:
+    """The events of a run, what it has spent kept as they come, and once more when it ends or is broken off."""
+    try:
+        with contextlib.closing(events):
+            for event in events:
+                book.keep()
+                yield event
+    finally:
+        book.keep(at_once=True)
+
+
+def note_place(journal: Journal, study: Study, place: Place) -> None:
+    """Keeps where the electricity is from and how savings are told, as the study says them now."""
+    journal.note("place", json.dumps({"place": asdict(place), "settings": study.ledger.model_dump()}))
 
 
 def ledger(summary: Summary) -> Ledger:

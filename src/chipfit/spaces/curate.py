@@ -35,8 +35,8 @@ CAPACITIES = ("macs", "parameters")
 """What makes an option larger than another: none of these less, one of them more."""
 
 TOLERANCE = 0.001
-FREE = 0.25
-MOST = 8
+FREE = 0.15
+MOST = 5
 BASE = 0.1
 """What the scale of costs that options are spread on begins with, as a share of the range of these costs."""
 ROUNDING = 1e-12
@@ -131,10 +131,11 @@ def curate(
     An option goes where a larger one (`CAPACITIES`) costs nearly nothing more: at most `tolerance` of the latency of
     the network as given, and for what it gives more at most the share `free` of what that costs on average along the
     decision. Costs are compared over all subgraphs that depend on it: first where that holds under every combination
-    of what their other decisions still offer, then, unless `safe`, where it holds on average over these. Of numbers at
-    most `most` options are left, in steps that become larger as what they add to the latency does. All is repeated
-    until nothing changes. Option 0 always stays and comes first; the others follow from the largest to the smallest,
-    so that neighbouring options are alike.
+    of what their other decisions still offer, then, unless `safe`, where it holds on average over these. Where
+    more than `most` numbers are left, so many stay of the decision whose costs span most, of others as many in
+    proportion but at least the ends, so that steps of different decisions weigh alike; they become larger as what they
+    add to the latency does. All is repeated until nothing changes. Option 0 always stays and comes first; the others
+    follow from the largest to the smallest, so that neighbouring options are alike.
     With `safe`, a tolerance of 0 and nothing free, every network of the space has one among those left before thinning
     that is at least as large and at most as slow. Tables that share more than the decision are compared one by one,
     which may keep an option too many, never too few. Raises `InvalidInput` for a tolerance below 0, a share that is not
@@ -180,12 +181,28 @@ class _Work:
                     changed = True
 
     def thin(self, most: int) -> bool:
-        """Leaves at most `most` options of every decision between numbers; whether any went."""
-        crowded = [index for index, options in enumerate(self.alive) if self.numbers[index] and len(options) > most]
+        """Leaves every decision between more than `most` numbers as many as `levels` says; whether any went."""
+        levels = self.levels(most)
+        crowded = [index for index in levels if len(self.alive[index]) > most]
         for index in crowded:
             view = self.view(index)
-            self.drop(index, view, view.thinned(most), Reason.THINNED)
+            self.drop(index, view, view.thinned(levels[index]), Reason.THINNED)
         return bool(crowded)
+
+    def levels(self, most: int) -> dict[int, int]:
+        """How many options a crowded decision between numbers keeps, so that its steps weigh like those of others.
+
+        `most` where costs span most, elsewhere in proportion; at least the ends, and option 0 where it is none of them.
+        """
+        views = {index: self.view(index) for index, numbers in enumerate(self.numbers) if numbers}
+        spans = {index: float(np.ptp(view.average)) for index, view in views.items()}
+        widest = max(spans.values(), default=0.0)
+        found: dict[int, int] = {}
+        for index, view in views.items():
+            ends = 2 if view.options[view.descending[0]] == 0 else 3
+            share = spans[index] / widest if widest > 0 else 0.0
+            found[index] = min(most, max(ends, math.ceil(most * share - ROUNDING)))
+        return found
 
     def drop(self, index: int, view: _View, instead: Indices, reason: Reason) -> None:
         """Removes the options of a decision that another one stands in for, -1 where none does."""
@@ -279,6 +296,8 @@ class _View:
         cost = np.log(cost - cost.min() + BASE * np.ptp(cost) + SMALLEST)
         kept = self.options == 0
         kept[order[0]] = True
+        if kept.sum() < most:
+            kept[cost.argmin()] = True
         for wanted in np.linspace(cost.max(), cost.min(), most):
             if kept.sum() < most:
                 kept[np.abs(cost - wanted).argmin()] = True
