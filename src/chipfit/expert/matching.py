@@ -25,6 +25,10 @@ _WHOLE: Mapping[str, str] = {"depth_multiplier": "depth_multiplier", "size": "in
 """Decisions on the whole network."""
 
 
+KERNELS = (3, 5, 7)
+"""Sizes that find the windows of a network where rules only leave them alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Matched:
     """What a pack says of a network on a chip.
@@ -91,9 +95,7 @@ class _Reader:
             return self._with_widths(space, rules)
         if kind in WHOLE:
             return self._with_whole(space, kind, rules)
-        sizes = [rule.do for rule in rules.values() if isinstance(rule.do, int)]
-        if kind == "kernel" and not sizes:
-            sizes = [self._other_kernel]
+        sizes = [rule.do for rule in rules.values() if isinstance(rule.do, int)] or KERNELS
         try:
             more = open_space(space, {_EDITS.get(kind, kind): sizes if kind == "kernel" else True})
         except InvalidInput:
@@ -107,7 +109,7 @@ class _Reader:
                 if value is None:
                     closed[decision.name] = 0
                 else:
-                    kept[decision.name] = [0, list(decision.options).index(value)]
+                    kept[decision.name] = [0, next(o for o, known in enumerate(decision.options) if known == value)]
         return restrict(more, kept).bind(closed)
 
     def _with_widths(self, space: Graph, rules: Mapping[int, Rule]) -> Graph:
@@ -125,6 +127,8 @@ class _Reader:
     def _with_whole(self, space: Graph, kind: str, rules: Mapping[int, Rule]) -> Graph:
         """The one decision of a kind that concerns the whole network; a multiplier goes with what it rounds to."""
         site = whole_site(self.given, _WHOLE[kind])
+        if site.resolution is None and kind == "size":
+            return space
         value = self._decided(site, rules, (1.0, 1) if kind == "depth_multiplier" else site.resolution)
         if value is None:
             return space
@@ -134,15 +138,6 @@ class _Reader:
         except InvalidInput:  # the network cannot be scaled in this way
             self.matched.discard(self.chosen.pop(site.decision))
             return space
-
-    @cached_property
-    def _positions(self) -> dict[str, float]:
-        return positions(self.given)
-
-    @property
-    def _other_kernel(self) -> int:
-        """A size that opens the kernels of a network that are only to be left alone."""
-        return 5
 
     def _decided(
         self, site: Site, rules: Mapping[int, Rule], given: object, options: Sequence[object] | None = None
@@ -186,8 +181,8 @@ class _Reader:
             other = len(pack.rule) - len(self.rules)
             raise InvalidInput(
                 f"rule pack {pack.name} matches nothing: none of its {len(pack.rule)} rules fits a place of this "
-                f"network on {self.target.name}{f' ({other} are for other chips)' if other else ''}; give another pack, "
-                "or widen `where` and `chip`"
+                f"network on {self.target.name}{f' ({other} are for other chips)' if other else ''}; give another "
+                "pack, or widen `where` and `chip`"
             )
 
     def changes(self, space: Graph) -> Iterator[Change]:

@@ -61,20 +61,14 @@ class Range(_Part):
         if self.least is None and end is None:
             raise ValueError("give least, and most or below, or one of them")
         if self.least is not None and end is not None and (self.least > end or self.least == self.below):
-            raise ValueError(f"no number is at least {self.least:g} and {self._end_in_words}")
+            raise ValueError(f"no number is at least {self.least:g} and at most, or below, {end:g}")
         return self
 
-    @property
-    def _end_in_words(self) -> str:
-        return (
-            ""
-            if self.most is None and self.below is None
-            else (f"at most {self.most:g}" if self.below is None else f"below {self.below:g}")
-        )
-
     def __str__(self) -> str:
-        least = "" if self.least is None else f"at least {self.least:g}"
-        return " and ".join(part for part in (least, self._end_in_words) if part)
+        if self.least is None:
+            return f"up to {self.most:g}" if self.below is None else f"below {self.below:g}"
+        end = self.most if self.below is None else self.below
+        return f"from {self.least:g}" if end is None else f"{self.least:g} to {end:g}"
 
     def holds(self, value: float | None) -> bool:
         """Whether a number is in the range; what is not there is in none."""
