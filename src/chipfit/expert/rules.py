@@ -272,8 +272,10 @@ def _shipped() -> dict[str, Traversable]:
 
 def _explain(error: ValidationError, data: dict[str, Any]) -> str:
     """The first fault of a pack in one line: which rule, which key, what it must be."""
-    # A misspelt key is unknown and missing at once; the first says more.
-    faults = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    # A misspelt key is unknown and missing at once; the first says more. A table that fits no kind of `do` is a scale.
+    errors = error.errors()
+    tables = [item for item in errors if "Scale" in item["loc"] and item["type"] not in ("model_type", "missing")]
+    faults = sorted(tables or errors, key=lambda item: item["type"] != "extra_forbidden")
     first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     place, path = "", list(first["loc"])
     if path[:1] == ["rule"] and len(path) > 1:

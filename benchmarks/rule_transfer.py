@@ -1,0 +1,169 @@
+"""Do rules that searches on one data set found spare the search on another?
+
+python benchmarks/rule_transfer.py [FOLDER] [--data NPZ]      (about ten minutes on one idle core for both chips)
+
+Searches on images of rooms (chipfit renders them) around ibn_classifier-48 are mined, and the rules are applied, with
+no search and no training to choose anything, to ibn_classifier-1.5-32 for CIFAR-10: other images, classes, size and
+widths. Beside it a full search there, with the same decisions. What both find is trained alike, from the same weights,
+for as many epochs as the finalists; accuracies are of a test part that nothing was chosen on. NPZ is
+cifar10_jpeg_train.npz, by default in $CHIPFIT_TEST_DATA/cifar10. FOLDER keeps the runs (default: runs/rule_transfer);
+the same command goes on. Seeds are those of the studies, 0. The budgets are small: an accuracy is known to about a
+point and a half (1,000 test images). Rooms are searched at random, which offers all options alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chipfit.expert.matching import matches
+from chipfit.expert.mined_rules import rule_pack
+from chipfit.expert.patterns import mine
+from chipfit.expert.ruled import advise_by_rules
+from chipfit.expert.rules import RulePack, load_pack, write_pack
+from chipfit.report.findings import winner
+from chipfit.run.launch import launch
+from chipfit.run.problem import Problem, reopen
+from chipfit.run.searches import searches
+from chipfit.run.study import make_study
+from chipfit.run.summary import Summary, summarise
+from chipfit.run.workers import Job, Outcome, Setting, work
+
+TARGETS = ("neural-engine", "ethos-u55-256")
+SPACE: Mapping[str, Any] = {"fuse": True, "depth_multiplier": [1.0, 0.9, 0.75, 0.6, 0.5]}
+FUSION, BOTH = {"fusion": ["fuse"]}, {"both": ["fuse", "depth_multiplier"]}
+COMMON: Mapping[str, Any] = {"workers": 1, "device": "cpu", "space": SPACE}
+
+ROOMS: Mapping[str, Any] = {
+    **COMMON,
+    "model": "ibn_classifier-48",
+    "variants": FUSION | BOTH,
+    "task": {"data": "rooms", "size": 48, "train": 1000, "validation": 400, "test": 100},
+    "training": {"baseline_epochs": 8, "final_epochs": 1, "images": 400, "batch_size": 32},
+    "search": {"algorithm": "random", "trials": 32, "batch": 8, "epochs": 1, "finalists": 1, "slack": 0.05},
+    "limits": {"accuracy_drop": 0.03},
+}
+
+CIFAR: Mapping[str, Any] = {
+    **COMMON,
+    "model": "ibn_classifier-1.5-32",
+    "classes": 10,
+    "variants": BOTH,
+    "training": {"baseline_epochs": 8, "final_epochs": 4, "batch_size": 64},
+    "search": {"trials": 24, "batch": 6, "epochs": 1, "finalists": 2, "slack": 0.05},
+    "limits": {"accuracy_drop": 0.03},
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A network of the comparison: its latency as a share of the baseline's less 1, and its accuracies."""
+
+    name: str
+    latency: float
+    validation: float | None
+    test: float | None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs") / "rule_transfer")
+    parser.add_argument("--data", type=Path)
+    options = parser.parse_args()
+    data = options.data or Path(os.environ.get("CHIPFIT_TEST_DATA", "")) / "cifar10" / "cifar10_jpeg_train.npz"
+    if not data.is_file():
+        print(f"no CIFAR-10 at {data}: give --data, or CHIPFIT_TEST_DATA with cifar10/cifar10_jpeg_train.npz in it")
+        return
+    folder: Path = options.folder
+    mined = mine([each for target in TARGETS for each in searches(run(folder, "rooms", target, ROOMS))])
+    pack = rule_pack(mined, "rooms")
+    write_pack(folder / "rooms.toml", pack)
+    print(f"{mined.candidates} best of {mined.trials} candidates on rooms; the rules ({folder / 'rooms.toml'}):")
+    for rule in pack.rule:
+        known = rule.evidence
+        print(
+            f"  {rule.name}, on {', '.join(rule.chip.names)}: in {known.best:.0%} of {known.candidates} best, "
+            f"offered {known.offered:.0%}, interval {known.interval}"
+        )
+    split = {"train": 2500, "validation": 1000, "test": 1000}
+    for target in TARGETS:
+        study = {**CIFAR, "task": {"data": f"npz:{data.resolve()}", **split}}
+        summary = run(folder, "cifar10", target, study)
+        show(target, summary, compared(summary, pack))
+
+
+def run(folder: Path, data: str, target: str, study: Mapping[str, Any]) -> Summary:
+    """A study on one chip, run to its end, or as it was run before."""
+    place = folder / f"{data}-{target}"
+    made = make_study({"name": f"{data}-{target}", "target": target, **study})
+    for _ in launch(made, place):
+        pass
+    return summarise(place)
+
+
+def compared(summary: Summary, pack: RulePack) -> list[Found]:
+    """The baseline, what the rules make of it, and what the search found, all trained alike."""
+    problem = reopen(summary)
+    base = problem.baseline["latency"]
+    judge = summary.trial(summary.members["baseline"]["final"][0])
+    rows = [Found("baseline", 0.0, judge.metrics["accuracy"], judge.metrics["test_accuracy"])]
+    ruled = advise_by_rules(problem.network, problem.estimator, pack)
+    code = code_in(problem, [item.change.name for item in ruled.advice.advised])
+    metrics = trained(summary, problem, code)
+    rows.append(Found("rules, no search", ruled.advice.together.latency, metrics["accuracy"], metrics["test_accuracy"]))
+    best = winner(summary)
+    chosen = best.trial if best is not None and best.trial is not None else None
+    if chosen is None:
+        rows.append(Found("full search: nothing that holds the limits", 0.0, None, None))
+    else:
+        costs, found = chosen.costs["latency"] / base - 1, chosen.metrics
+        rows.append(Found("full search", costs, found["accuracy"], found["test_accuracy"]))
+    hand = advise_by_rules(problem.network, problem.estimator, load_pack("accelerators"))
+    rows.append(Found("rules by hand, not trained", hand.advice.together.latency, None, None))
+    asked = matches(pack, problem.network.graph, problem.estimator.target)
+    print(f"{problem.study.target}: the rules ask for {', '.join(change.name for change in asked.changes.known)}")
+    print(f"  made of these: {', '.join(item.change.name for item in ruled.advice.advised)}")
+    return rows
+
+
+def code_in(problem: Problem, names: list[str]) -> tuple[int, ...]:
+    """Changes as a code of the study's own space."""
+    wanted = dict(name.rpartition("=")[::2] for name in names)
+    return tuple(
+        [str(option) for option in decision.options].index(wanted[decision.name]) if decision.name in wanted else 0
+        for decision in problem.space.decisions
+    )
+
+
+def trained(summary: Summary, problem: Problem, code: tuple[int, ...]) -> Mapping[str, float]:
+    """Metrics of one more network, trained as the finalists of the run were."""
+    study, number = summary.study, summary.members["baseline"]["baseline"][0]
+    start = summary.directory / "weights" / f"trial{number:04d}.safetensors"
+    setting = Setting(study, problem.space, summary.directory / "given.safetensors")
+    with tempfile.TemporaryDirectory() as place:
+        files = [Path(place) / name for name in ("weights.safetensors", "checkpoint.safetensors")]
+        recipe = study.training.recipe(study.training.final_epochs)
+        job = Job(number, "final", code, recipe, study.seed, start, files[0], files[1], test=True)
+        outcomes = [event for event in work(setting, job) if isinstance(event, Outcome)]
+    if outcomes[-1].status != "done":
+        raise SystemExit(f"the network of the rules could not be trained: {outcomes[-1].why}")
+    return outcomes[-1].metrics
+
+
+def show(target: str, summary: Summary, rows: list[Found]) -> None:
+    """One table."""
+    trials = len(summary.members["both"]["search"])
+    print(f"\n{target}: CIFAR-10, {summary.study.model}; the search trained {trials} candidates")
+    print(f"{'':44}{'latency':>9}{'validation':>12}{'test':>8}")
+    for row in rows:
+        figures = [f"{value:.1%}" if value is not None else "-" for value in (row.validation, row.test)]
+        print(f"{row.name:44}{row.latency:>+9.1%}{figures[0]:>12}{figures[1]:>8}")
+
+
+if __name__ == "__main__":
+    main()
