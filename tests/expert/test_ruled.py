@@ -111,7 +111,9 @@ def test_rules_that_agree_are_no_contradiction_and_rules_that_do_not_are(network
     early, late = {"position": {"most": 0.7}}, {"position": {"least": 0.3}}
     agreeing = matches(pack({"where": early}, {"where": late}), network.graph, CHIP)
     assert set(agreeing.rule_of.values()) == {0, 1}
-    with pytest.raises(InvalidInput, match=r"contradicts itself: of stage\S+fuse rule 'rule 1' wants fused and") as said:
+    with pytest.raises(
+        InvalidInput, match=r"contradicts itself: of stage\S+fuse rule 'rule 1' wants fused and"
+    ) as said:
         matches(pack({"where": early}, {"where": late, "do": "leave"}), network.graph, CHIP)
     assert "\n" not in str(said.value)
     chips = ({"where": early}, {"where": late, "do": "leave", "chip": {"names": ["ethos-*"]}})

@@ -80,9 +80,9 @@ class Pattern:
     """One option at one kind of place.
 
     `offered` and `best` are its shares of such places in all networks tried and in the best `candidates` among them;
-    the `interval` of `best` counts every network once, however many such places it has, so that places of one network
-    that were decided alike are not taken for several witnesses. `option` is "leave" for the network as given, a share
-    where `kind` scales. `multiple` is what all chosen sizes were multiples of.
+    the `interval` of `best` counts the places of a network as so many `witnesses` as the spread between networks says:
+    one where they were always decided alike, all where each was decided by itself. `option` is "leave" for the network
+    as given, a share where `kind` scales. `multiple` is what all chosen sizes were multiples of.
     """
 
     kind: str
@@ -93,6 +93,7 @@ class Pattern:
     offered: float
     candidates: int
     best: float
+    witnesses: float
     interval: tuple[float, float]
     seen: tuple[Seen, ...]
 
@@ -177,6 +178,7 @@ class _Count:
     offered: float
     candidates: int
     best: float
+    witnesses: float
 
 
 def _pattern(counts: Sequence[_Count], level: float) -> Pattern:
@@ -191,9 +193,10 @@ def _pattern(counts: Sequence[_Count], level: float) -> Pattern:
         seen.append(Seen(data=data, target=target, trials=trials, offered=offered, candidates=candidates, best=best))
     trials, offered, candidates, best = _pooled(counts)
     multiple = math.gcd(*(count.multiple for count in counts))
+    witnesses = sum(count.witnesses for count in counts)
     return Pattern(
-        first.kind, first.where, first.option, multiple, trials, offered, candidates, best,
-        wilson(best, candidates, level), tuple(seen),
+        first.kind, first.where, first.option, multiple, trials, offered, candidates, best, witnesses,
+        wilson(best, witnesses, level), tuple(seen),
     )  # fmt: skip
 
 
@@ -228,7 +231,18 @@ def _counted(search: Searched, axes: Sequence[str]) -> Iterator[_Count]:
                 kind, where, option, _multiple(search, kind, places, (chosen == option) & best[:, None]), search.data,
                 search.target, int(some.sum()), float(hits.mean()), candidates,
                 float(hits[best[some]].mean()) if candidates else 0.0,
+                candidates * _witnesses(hits, float(asked.sum(axis=1)[some].mean())),
             )  # fmt: skip
+
+
+def _witnesses(hits: Floats, places: float) -> float:
+    """For how many independent places a network counts, from 1 to the `places` that it has, by how much the shares
+    `hits` (n,) vary between networks: the reciprocal of Kish's design effect."""
+    share = float(hits.mean())
+    alone, seen = share * (1 - share), float(hits.var())
+    if alone == 0:
+        return 1.0
+    return places if seen * places <= alone else max(alone / seen, 1.0)
 
 
 def _bucket(site: Site, axes: Sequence[str]) -> Where:

@@ -37,9 +37,11 @@ def ruled(name: str, found: Ruled) -> Group:
         parts.append(remark(["not marked: costs more here beside the rest, or makes no difference beside it"]))
     parts.append(remark(_stays(found)))
     ids = ",".join(rule.id for rule in found.rules if rule.taken) or "IDS"
-    target = found.advice.estimator.target.name
-    line = f"next: chipfit advise {name} --target {target} --rules PACK --out FILE, or what you choose: --apply {ids}"
-    parts.append(remark([line]))
+    if any(rule.items for rule in found.rules):
+        target = found.advice.estimator.target.name
+        parts.append(
+            remark([f"next: chipfit advise {name} --target {target} --rules PACK --out FILE, or some: --apply {ids}"])
+        )
     return Group(*parts)
 
 
@@ -111,7 +113,7 @@ def patterns(tables: Sequence[Mined], rules: Sequence[Rule]) -> Group:
                 shown.add_row(*_row(pattern), style="bold" if pattern.verdict == "above" else "")
         parts += [Text(), shown]
     sure = share(first.confidence, 0)
-    parts.append(remark(["", f"intervals (Wilson): all of a table hold with {sure}; every network counts once"]))
+    parts.append(remark(["", f"intervals (Wilson): all of a table hold with {sure}"]))
     if rules:
         parts.append(remark([f"rule: {rule.name} ({evidence(rule.evidence)})" for rule in rules], "bold green"))
     else:
@@ -122,9 +124,10 @@ def patterns(tables: Sequence[Mined], rules: Sequence[Rule]) -> Group:
 
 def _row(pattern: Pattern) -> tuple[str, ...]:
     low, high = pattern.interval
+    place = pattern.kind if pattern.kind in WHOLE else f"{pattern.kind}, {pattern.where}"
     option = f"× {pattern.option:g}" if isinstance(pattern.option, float) else str(pattern.option)
-    recurs = listed([f"{plain(seen.data)}/{plain(seen.target)}" for seen in pattern.recurs_on], 2)
+    recurs = listed([f"{plain(seen.data)} on {plain(seen.target)}" for seen in pattern.recurs_on], 2)
     return (
-        f"{pattern.kind}, {'the whole network' if pattern.kind in WHOLE else pattern.where}", plain(option), share(pattern.offered, 0), share(pattern.best, 0),
-        f"{100 * low:.0f}–{100 * high:.0f} %", str(pattern.candidates), _VERDICTS[pattern.verdict], recurs,
+        place, plain(option), share(pattern.offered, 0), share(pattern.best, 0), f"{100 * low:.0f}–{100 * high:.0f} %",
+        str(pattern.candidates), _VERDICTS[pattern.verdict], recurs,
     )  # fmt: skip
