@@ -105,7 +105,7 @@ def mined_rules(folder: Path, target: str, rooms: Sequence[Searched]) -> RulePac
     for rule in pack.rule:
         known = rule.evidence
         print(
-            f"  {rule.name}: in {known.best:.0%} of the places in {known.candidates} best, offered {known.offered:.0%}, "
+            f"  {rule.name}: {known.best:.0%} in {known.candidates} best, offered {known.offered:.0%}, "
             f"interval {known.interval}"
         )
     return pack

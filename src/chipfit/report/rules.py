@@ -40,7 +40,7 @@ def ruled(name: str, found: Ruled) -> Group:
     if any(rule.items for rule in found.rules):
         target = found.advice.estimator.target.name
         parts.append(
-            remark([f"next: chipfit advise {name} --target {target} --rules PACK --out FILE, or some: --apply {ids}"])
+            remark([f"next: chipfit advise {name} --target {target} --rules PACK --out FILE (some: --apply {ids})"])
         )
     return Group(*parts)
 
@@ -72,9 +72,13 @@ def _site(item: Advised) -> str:
 
 def _stays(found: Ruled) -> list[str]:
     """What stays as it is, and why."""
-    lines = [f"{rule.id} leaves {listed(_plain(rule.left))} alone" for rule in found.rules if rule.left]
+    lines = [
+        f"{rule.id} {plain(rule.rule.name)} ({evidence(rule.rule.evidence)}): {listed(_plain(rule.left))} stay"
+        for rule in found.rules
+        if rule.left
+    ]
     lines += [
-        f"{rule.id} finds {plural(len(rule.fitting), 'place')} as it wants them"
+        f"{rule.id} {plain(rule.rule.name)}: finds {plural(len(rule.fitting), 'place')} as it wants them"
         for rule in found.rules
         if rule.fitting and not rule.items
     ]
