@@ -90,7 +90,7 @@ def test_what_is_not_known_of_a_place_fits_no_range() -> None:
     [
         (Chip(names=("ethos-u5*", "neural-*")), ["neural-engine", "neural-engine-depthwise", "ethos-u55-256"]),
         (Chip(depthwise_share=Range(most=0.05)), ["neural-engine", "ethos-u55-256"]),
-        (Chip(output_channels=Range(least=16)), ["neural-engine", "neural-engine-depthwise"]),
+        (Chip(input_channels=Range(least=16)), ["neural-engine", "neural-engine-depthwise"]),
         (Chip(names=("ethos-u55-256",), macs_per_cycle=Range(least=512)), []),
     ],
 )

@@ -99,11 +99,11 @@ class Where(_Part):
 
 class Chip(_Part):
     """What a chip is like; what is not said is open. `depthwise_share` is the share of the array's multiply-accumulates
-    per cycle that a depthwise convolution can use."""
+    per cycle that a depthwise convolution can use, `input_channels` how many are summed in one cycle."""
 
     names: Names = ()
     macs_per_cycle: Range | None = None
-    output_channels: Range | None = None
+    input_channels: Range | None = None
     depthwise_share: Range | None = None
 
     def fits(self, target: Target) -> bool:
@@ -114,7 +114,7 @@ class Chip(_Part):
         used = depthwise.channels * depthwise.taps * depthwise.efficiency / target.lanes.macs_per_cycle
         asked = (
             (self.macs_per_cycle, target.lanes.macs_per_cycle),
-            (self.output_channels, target.lanes.output_channels),
+            (self.input_channels, target.lanes.input_channels),
             (self.depthwise_share, used),
         )
         return all(known is None or known.holds(value) for known, value in asked)
