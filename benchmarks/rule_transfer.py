@@ -62,7 +62,7 @@ CIFAR: Mapping[str, Any] = {
     "classes": 10,
     "variants": BOTH,
     "training": {"baseline_epochs": 10, "final_epochs": 4, "batch_size": 32, "learning_rate": 0.05},
-    "search": {"trials": 12, "batch": 4, "epochs": 1, "finalists": 2, "slack": 0.05},
+    "search": {"trials": 10, "batch": 5, "epochs": 1, "finalists": 1, "slack": 0.05},
     "limits": {"accuracy_drop": 0.03},
 }
 
@@ -88,7 +88,7 @@ def main() -> None:
         return
     folder: Path = options.folder
     rooms = searches(run(folder, "rooms", TARGETS[0], ROOMS))
-    split = {"train": 2000, "validation": 1000, "test": 1000}
+    split = {"train": 1200, "validation": 500, "test": 1000}
     study = {**CIFAR, "task": {"data": f"npz:{data.resolve()}", **split}}
     for target in TARGETS:
         pack = mined_rules(folder, target, rooms)

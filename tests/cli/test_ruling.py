@@ -3,40 +3,20 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tests.conftest import Run
+from tests.drawn_runs import drawn_run
 
 from chipfit.expert.rules import load_pack
-from chipfit.run.journal import Journal, Trial
-from chipfit.run.problem import prepare
-from chipfit.run.study import make_study
 
 ASKED = ("advise", "ibn_classifier", "--target", "neural-engine", "--rules")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Journals of a search of a few networks and one of many, all as accurate, so that latency alone decides."""
+    """A search of a few networks and one of many."""
     place = tmp_path_factory.mktemp("runs")
-    study = make_study(
-        {"name": "drawn", "model": "ibn_classifier-32", "target": "neural-engine", "space": {"fuse": True}}
-    )
-    problem = prepare(study)
-    for name, count in (("few", 6), ("many", 80)):
-        codes = np.random.default_rng(count).integers(0, 2, (count, len(problem.space.decisions)))
-        codes = np.unique(np.concatenate([codes[:1] * 0, codes[:1] * 0, codes]), axis=0)
-        codes = np.concatenate([codes[:1], codes])
-        costs = problem.costs(codes)
-        with Journal(place / name) as journal:
-            journal.claim(study.identity, study.digest)
-            for number, code in enumerate(codes.tolist()):
-                stage, found = "search" if number else "baseline", {key: float(costs[key][number]) for key in costs}
-                journal.add(Trial(number, f"{number}", stage, tuple(code), "done", {"accuracy": 0.9}, found))
-            journal.belong("baseline", "baseline", [0])
-            journal.belong("found", "search", list(range(1, len(codes))))
-            journal.note("finished", "yes")
-    return place / "few", place / "many"
+    return drawn_run(place / "few", 6), drawn_run(place / "many", 80)
 
 
 def test_every_figure_of_the_rules_has_its_source(chipfit: Run) -> None:
