@@ -167,6 +167,13 @@ def test_what_costs_more_here_is_made_only_when_it_is_named(network: Network, es
         late.code_of(["R9"])
 
 
+def test_rules_that_ask_for_the_same_are_both_listed(network: Network, estimator: Estimator) -> None:
+    both = advise_by_rules(network, estimator, pack({}, {"where": {"position": {"most": 0.5}}}))
+    assert [rule.id for rule in both.rules] == ["R1", "R2"]
+    assert both.rules[0].items
+    assert both.rules[1].items == ()
+
+
 def test_a_rule_that_asks_for_nothing_cannot_be_applied(network: Network, estimator: Estimator) -> None:
     left = advise_by_rules(network, estimator, pack({"do": "leave"}))
     assert left.advice.code == ()

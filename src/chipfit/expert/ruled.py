@@ -22,7 +22,8 @@ Codes = NDArray[np.int64]
 @dataclass(frozen=True, eq=False)
 class RuleGain:
     """A rule that matched: all that it asks for, by its id and those of its changes ("R2", "R2.1"), and what those of
-    them that were taken bring by themselves. `left` and `fitting` are decisions that stay as they are."""
+    them that were taken bring by themselves. `left` and `fitting` are decisions that stay as they are. What several
+    rules ask for alike is listed with the first of them."""
 
     id: str
     rule: Rule
@@ -74,7 +75,7 @@ def advise_by_rules(network: Network, estimator: Estimator, pack: RulePack) -> R
     for index, rule in enumerate(pack.rule):
         own = [place for place, change in enumerate(found.changes.known) if found.rule_of[change.name] == index]
         left, fitting = found.left.get(index, ()), found.fitting.get(index, ())
-        if not own and not left and not fitting:
+        if index in found.unmatched or index in found.elsewhere:
             continue
         items = tuple(
             Advised(

@@ -20,6 +20,7 @@ from chipfit.graph.ops import ACTIVATIONS
 from chipfit.targets.target import Target, near_miss
 
 Text = Annotated[str, Field(min_length=1)]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[Text, ...], Field(strict=False)]
 
@@ -171,7 +172,7 @@ class Evidence(_Part):
 class Rule(_Part):
     """One rule. `do` is an option ("fused", a kernel size), a share of what is given, or "leave"."""
 
-    name: Text
+    name: Line
     kind: Literal[
         "fuse", "depthwise", "earlier", "factor", "kernel", "activation", "repeats", "width", "depth_multiplier", "size"
     ]
@@ -206,8 +207,8 @@ class Rule(_Part):
 class RulePack(_Part):
     """Rules that belong together, in the order in which they are shown."""
 
-    name: Text
-    description: Text
+    name: Line
+    description: Line
     rule: Annotated[tuple[Rule, ...], Field(strict=False, min_length=1)]
 
     @model_validator(mode="after")

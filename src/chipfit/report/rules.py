@@ -82,6 +82,11 @@ def _stays(found: Ruled) -> list[str]:
         for rule in found.rules
         if rule.fitting and not rule.items
     ]
+    lines += [
+        f"{rule.id} {plain(rule.rule.name)}: asks for what rules before it ask for"
+        for rule in found.rules
+        if not (rule.items or rule.left or rule.fitting)
+    ]
     for rules, why in ((found.unmatched, "matches nothing here"), (found.elsewhere, "is for other chips")):
         lines += [f"{plain(rule.name)}: {why}" for rule in rules]
     return lines
