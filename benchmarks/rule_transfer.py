@@ -1,6 +1,6 @@
 """Do rules that searches on one data set found spare the search on another?
 
-python benchmarks/rule_transfer.py [FOLDER] [--data NPZ]      (about ten minutes on one idle core for both chips)
+python benchmarks/rule_transfer.py [FOLDER] [--small] [--data NPZ]   (about 25 minutes on one idle core; --small: 7)
 
 A random search on images of rooms (chipfit renders them) around ibn_classifier-48 is mined, and the rules are applied,
 with no search and no training to choose anything, to ibn_classifier-1.5-32 for CIFAR-10: other images, classes, size
@@ -9,8 +9,9 @@ weights, for as many epochs as the finalists; accuracies are of a test part that
 search offers all options alike on any chip, so its networks are trained once, their latencies taken for each chip, and
 each chip mined by itself; the best are the fastest quarter of those that hold its limit on accuracy. NPZ is
 cifar10_jpeg_train.npz, by default in $CHIPFIT_TEST_DATA/cifar10. FOLDER keeps the runs (default: runs/rule_transfer);
-the same command goes on. Seeds are those of the studies, 0. The budgets are small: an accuracy is known to about a
-point and a half (1,000 test images).
+the same command goes on. Seeds are those of the studies, 0. An accuracy is known to about a point
+and a half (1,000 test images). With --small so little is trained that accuracies say next to nothing, and few patterns
+stand out beyond chance.
 """
 
 from __future__ import annotations
@@ -43,28 +44,52 @@ SPACE: Mapping[str, Any] = {"fuse": True, "depth_multiplier": [1.0, 0.9, 0.75, 0
 FUSION, BOTH = {"fusion": ["fuse"]}, {"both": ["fuse", "depth_multiplier"]}
 COMMON: Mapping[str, Any] = {"workers": 1, "device": "cpu", "space": SPACE}
 
-ROOMS: Mapping[str, Any] = {
-    **COMMON,
-    "model": "ibn_classifier-48",
-    "variants": FUSION | BOTH,
-    "task": {"data": "rooms", "size": 48, "train": 1200, "validation": 400, "test": 50},
-    "training": {"baseline_epochs": 14, "final_epochs": 0, "batch_size": 32, "learning_rate": 0.05},
-    "search": {
-        "algorithm": "random", "objectives": ["latency", "accuracy"], "trials": 28, "batch": 7, "epochs": 1,
-        "finalists": 1, "slack": 0.04,
-    },
-    "limits": {"accuracy_drop": 0.03},
-}  # fmt: skip
 
-CIFAR: Mapping[str, Any] = {
-    **COMMON,
-    "model": "ibn_classifier-1.5-32",
-    "classes": 10,
-    "variants": BOTH,
-    "training": {"baseline_epochs": 10, "final_epochs": 4, "batch_size": 32, "learning_rate": 0.05},
-    "search": {"trials": 10, "batch": 5, "epochs": 1, "finalists": 1, "slack": 0.05},
-    "limits": {"accuracy_drop": 0.03},
-}
+@dataclass(frozen=True)
+class Budget:
+    """Images for training and networks per variant on rooms; images, networks and finalists on CIFAR-10."""
+
+    rooms_images: int
+    rooms_trials: int
+    images: int
+    trials: int
+    finalists: int
+
+
+FULL = Budget(2400, 56, 4000, 16, 2)
+SMALL = Budget(1200, 28, 1200, 10, 1)
+
+
+def rooms_study(budget: Budget) -> Mapping[str, Any]:
+    """The random search on rooms."""
+    return {
+        **COMMON,
+        "model": "ibn_classifier-48",
+        "variants": FUSION | BOTH,
+        "task": {"data": "rooms", "size": 48, "train": budget.rooms_images, "validation": 400, "test": 50},
+        "training": {"baseline_epochs": 14, "final_epochs": 0, "batch_size": 32, "learning_rate": 0.05},
+        "search": {
+            "algorithm": "random", "objectives": ["latency", "accuracy"], "trials": budget.rooms_trials, "batch": 7,
+            "epochs": 1, "finalists": 1, "slack": 0.04,
+        },
+        "limits": {"accuracy_drop": 0.03},
+    }  # fmt: skip
+
+
+def cifar_study(budget: Budget, data: Path) -> Mapping[str, Any]:
+    """The full search on CIFAR-10."""
+    return {
+        **COMMON,
+        "model": "ibn_classifier-1.5-32",
+        "classes": 10,
+        "variants": BOTH,
+        "task": {"data": f"npz:{data.resolve()}", "train": budget.images, "validation": 500, "test": 1000},
+        "training": {"baseline_epochs": 10, "final_epochs": 4, "batch_size": 32, "learning_rate": 0.05},
+        "search": {
+            "trials": budget.trials, "batch": 5, "epochs": 1, "finalists": budget.finalists, "slack": 0.05,
+        },
+        "limits": {"accuracy_drop": 0.03},
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,19 +105,19 @@ class Found:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs") / "rule_transfer")
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--small", action="store_true", help="a budget that only shows that all works")
+    parser.add_argument("--data", type=Path, help="cifar10_jpeg_train.npz")
     options = parser.parse_args()
     data = options.data or Path(os.environ.get("CHIPFIT_TEST_DATA", "")) / "cifar10" / "cifar10_jpeg_train.npz"
     if not data.is_file():
         print(f"no CIFAR-10 at {data}: give --data, or CHIPFIT_TEST_DATA with cifar10/cifar10_jpeg_train.npz in it")
         return
     folder: Path = options.folder
-    rooms = searches(run(folder, "rooms", TARGETS[0], ROOMS))
-    split = {"train": 1200, "validation": 500, "test": 1000}
-    study = {**CIFAR, "task": {"data": f"npz:{data.resolve()}", **split}}
+    budget = SMALL if options.small else FULL
+    rooms = searches(run(folder, "rooms", TARGETS[0], rooms_study(budget)))
     for target in TARGETS:
         pack = mined_rules(folder, target, rooms)
-        summary = run(folder, "cifar10", target, study)
+        summary = run(folder, "cifar10", target, cifar_study(budget, data))
         show(target, summary, compared(summary, pack))
 
 
