@@ -107,6 +107,28 @@ def test_the_input_and_all_widths_at_once(network: Network) -> None:
     assert {change.name for change in matched.changes.known} == {"input.size=64", "depth_multiplier=0.75"}
 
 
+@pytest.mark.parametrize(
+    ("model", "kind", "do", "ending"),
+    [
+        ("ibn_classifier", "kernel", 5, ".kernel=5"),
+        ("ibn_classifier", "earlier", "earlier", ".earlier=earlier"),
+        ("ibn_classifier", "depthwise", "standard", ".depthwise=standard"),
+        ("resnet8", "factor", "two", ".factor=two"),
+        ("mobilenet_v2-0.35-96", "repeats", {"share": 0.5}, ".repeats=1"),
+    ],
+)
+def test_every_kind_of_rule_makes_another_network(model: str, kind: str, do: object, ending: str) -> None:
+    graph = load(model).graph
+    matched = matches(pack({"kind": kind, "do": do}), graph, CHIP)
+    assert matched.changes.known
+    assert any(change.name.endswith(ending) for change in matched.changes.known)
+    space = matched.changes.space
+    assert space.close([0] * len(space.decisions)).digest == graph.digest
+    for change in matched.changes.known:
+        code = [int(place == change.decision) for place in range(len(space.decisions))]
+        assert space.close(code).digest != graph.digest
+
+
 def test_rules_that_agree_are_no_contradiction_and_rules_that_do_not_are(network: Network) -> None:
     early, late = {"position": {"most": 0.7}}, {"position": {"least": 0.3}}
     agreeing = matches(pack({"where": early}, {"where": late}), network.graph, CHIP)
