@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.drawn_runs import drawn_run
+
+from chipfit.expert.rules import Chip, Where, load_pack
+from chipfit.expert.sites import KINDS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "advise.md").read_text(encoding="utf-8")
 
@@ -24,7 +28,7 @@ def run(line: str, place: Path, answers: str = "") -> tuple[int, dict[str, objec
 
 @pytest.mark.slow
 def test_the_page_says_what_comes_out(tmp_path: Path) -> None:
-    advise, limit, never, apply, review = "".join(blocks("console")).splitlines()
+    advise, limit, never, apply, review = "".join(blocks("console")).splitlines()[:5]
     status, found = run(advise, tmp_path)
     assert status == 0
     assert found["latency_s"]["value"] == pytest.approx(5.2e-3, rel=0.01)
@@ -62,6 +66,47 @@ def test_the_page_says_what_comes_out(tmp_path: Path) -> None:
     assert (status, reviewed["written"]["changes"]) == (0, ["stage2.block1.fuse=fused"])
     status, again = run(review, tmp_path)
     assert (status, again["written"]) == (0, reviewed["written"])
+
+
+@pytest.mark.slow
+def test_rules_do_what_the_page_says(tmp_path: Path) -> None:
+    ruled, mine, mined = "".join(blocks("console")).splitlines()[5:]
+    status, found = run(ruled, tmp_path)
+    assert status == 0
+    assert found["together"]["latency"]["value"] == pytest.approx(-0.284, abs=0.0005)
+    fuse, late, aligned, narrower = found["rules"]["matched"]
+    assert [rule["id"] for rule in (fuse, late, aligned, narrower)] == ["R1", "R3", "R6", "R7"]
+    assert (len(fuse["changes"]), len(fuse["taken"]), len(late["left"])) == (5, 2, 5)
+    assert fuse["latency"]["value"] == pytest.approx(-0.056, abs=0.0005)
+    assert narrower["latency"]["value"] == pytest.approx(-0.234, abs=0.0005)
+    assert (aligned["changes"], len(aligned["fitting"])) == ({}, 25)
+    assert (tmp_path / "ruled.onnx").is_file()
+    for named, made in (("R1.2", 1), ("R1", 5)):
+        status, found = run(ruled.replace("--out ruled", f"--apply {named} --out named"), tmp_path)
+        assert (status, len(found["written"]["changes"])) == (0, made)
+
+    drawn_run(tmp_path / "runs" / "presence", 80, "ethos-u55-256")
+    status, patterns = run(mine, tmp_path)
+    assert status == 0
+    assert patterns["rules"]
+    status, found = run(mined, tmp_path)
+    assert status == 0
+    assert found["rules"]["pack"] == "presence"
+
+
+def test_the_rule_pack_on_the_page_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(blocks("toml")[1])
+    (rule,) = load_pack(file).rule
+    kinds = re.findall(r"\w+", rule_line(file, "kind").replace("# or", ""))
+    assert set(kinds) - {"kind"} == set(KINDS)
+    for line, known in (("where", Where.model_fields), ("chip", Chip.model_fields)):
+        assert set(known) <= set(re.findall(r"\w+", rule_line(file, line)))
+    assert rule.evidence.by == "hand"
+
+
+def rule_line(file: Path, key: str) -> str:
+    return next(line for line in file.read_text().splitlines() if line.startswith(f"{key} = "))
 
 
 @pytest.mark.slow

@@ -27,12 +27,16 @@ def advise(
     review: Annotated[
         Path | None, typer.Option(help="Decide change by change; what the file says already is not asked again.")
     ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="Apply a rule pack instead: a .toml file, or accelerators, which ships.")
+    ] = None,
     precision: Precision = None,
     estimator: EstimatorFile = None,
     shape: Shape = None,
     json: Json = False,
 ) -> None:
     """What to change in a network for a chip, what each change brings, and the changed network on request."""
+    from chipfit.cli.ruling import by_rules
     from chipfit.errors import InvalidInput, LimitImpossible
     from chipfit.estimate.store import estimator_for
     from chipfit.expert import advice as expert
@@ -46,9 +50,14 @@ def advise(
         raise InvalidInput("--apply needs --out: a path that ends in .onnx or .tflite, or a folder for PyTorch code")
     if sum(given is not None for given in (apply, review, limit or None)) > 1:
         raise InvalidInput("--apply, --limit and --review each choose changes: give one of them")
+    if rules is not None and (limit or review is not None):
+        raise InvalidInput("--rules says what to change: give it without --limit and --review")
     network = load(model, input_shape=input_shape(shape))
     chip = load_target(target)
     used = estimator_for(chip, precision, estimator, progress=fitting(chip.name))
+    if rules is not None:
+        by_rules(model, network, used, rules, apply, out, json)
+        return
     found = expert.advise(network, used)
     code, picked = found.code if apply == "all" else (0,) * len(found.code), None
     if limit:
@@ -61,7 +70,7 @@ def advise(
     broken = picked.broken if picked is not None else {}
     made = applied_to(found, code, out) if out is not None and any(code) and not broken else None
     if json:
-        print_json(_json(model, found, picked, made))
+        print_json(advice_json(model, found, picked, made))
     else:
         if apply is None and review is None:
             people().print(report.advice(model, found))
@@ -117,7 +126,8 @@ def _bounds(found: Advice, texts: list[str]) -> dict[str, float]:
     return bounds
 
 
-def _json(model: str, found: Advice, picked: Chosen | None, made: Applied | None) -> dict[str, Any]:
+def advice_json(model: str, found: Advice, picked: Chosen | None, made: Applied | None) -> dict[str, Any]:
+    """Advice as programs read it; every figure with its source."""
     import chipfit
 
     detail = detail_of(found.estimator)
@@ -136,13 +146,13 @@ def _json(model: str, found: Advice, picked: Chosen | None, made: Applied | None
                 ("left", found.left),
             )
         },
-        "together": _gain(found.together, detail),
-        "fastest": _gain(found.gains.of(found.fastest), detail),
+        "together": gain_json(found.together, detail),
+        "fastest": gain_json(found.gains.of(found.fastest), detail),
     }
     if picked is not None:
         names = [item.name for item in found.changes.known if picked.code[item.decision] == item.option]
         result["chosen"] = {"changes": names, "broken": dict(picked.broken), "complete": picked.complete}
-        result["chosen"] |= _gain(found.gains.of(picked.code), detail)
+        result["chosen"] |= gain_json(found.gains.of(picked.code), detail)
     if made is not None:
         result["written"] = {
             "path": str(made.path),
@@ -168,11 +178,12 @@ def _item(item: Advised, detail: str) -> dict[str, Any]:
         "weights_carried": change.carried,
         "risk": change.risk,
         "within_set": item.within,
-        **_gain(item.alone, detail),
+        **gain_json(item.alone, detail),
     }
 
 
-def _gain(gain: Gain, detail: str) -> dict[str, Any]:
+def gain_json(gain: Gain, detail: str) -> dict[str, Any]:
+    """What a change or a set of them brings, each figure with its source."""
     return {
         "latency": figure(gain.latency, "predicted", spread=gain.spread, detail=detail),
         "energy": figure(gain.energy, "modelled", detail=detail),

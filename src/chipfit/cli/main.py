@@ -7,7 +7,7 @@ import sys
 import typer
 from typer.core import TyperGroup
 
-from chipfit.cli import advising, designing, inspect, landscape, measuring, runs
+from chipfit.cli import advising, designing, inspect, landscape, measuring, ruling, runs
 from chipfit.errors import ChipfitError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for command in (
     runs.search,
     runs.report,
     runs.export,
+    ruling.patterns,
     measuring.profile,
     measuring.fit,
     measuring.calibrate,

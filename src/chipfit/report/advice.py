@@ -56,7 +56,7 @@ def _table(title: str, items: Sequence[Advised]) -> RenderableType:
         if item.why and item.id.startswith("A"):
             text += f" ({item.why})"
         shown.add_row(
-            Text(text), _latency(gain), _percent(gain.energy), _percent(gain.weights), _percent(gain.peak),
+            Text(text), signed(gain), percent(gain.energy), percent(gain.weights), percent(gain.peak),
             Text(item.change.risk),
         )  # fmt: skip
     return shown
@@ -64,14 +64,14 @@ def _table(title: str, items: Sequence[Advised]) -> RenderableType:
 
 def _together(found: Advice) -> RenderableType:
     gain = found.together
-    line = f"all of them at once: latency {_latency(gain)}, energy {_percent(gain.energy)}, "
-    line += f"weights {_percent(gain.weights)}, peak {_percent(gain.peak)}"
+    line = f"all of them at once: latency {signed(gain)}, energy {percent(gain.energy)}, "
+    line += f"weights {percent(gain.weights)}, peak {percent(gain.peak)}"
     alone = sum(item.alone.latency for item in found.advised)
     if abs(alone - gain.latency) > 0.005:
-        line += f" (they overlap: alone they add up to {_percent(alone)})"
+        line += f" (they overlap: alone they add up to {percent(alone)})"
     lines = [line]
     if (most := found.gains.of(found.fastest).latency) < gain.latency - 0.0005:
-        lines.append(f"the fastest of all sets of such changes: {_percent(most)}; what it has more is uncertain")
+        lines.append(f"the fastest of all sets of such changes: {percent(most)}; what it has more is uncertain")
     return remark(lines, "bold")
 
 
@@ -82,7 +82,7 @@ def chosen(found: Advice, picked: Chosen) -> Group:
     lines = [f"{plain(item.name)}: {item.what} ({item.risk})" for item in names] or ["nothing: the network meets them"]
     head = "The limits cannot be met; closest is" if picked.broken else "The limits are met by"
     state = "bold yellow" if picked.broken else "bold green"
-    tail = f"latency {_latency(gain)}, weights {_percent(gain.weights)}, peak {_percent(gain.peak)}"
+    tail = f"latency {signed(gain)}, weights {percent(gain.weights)}, peak {percent(gain.peak)}"
     tail += "" if picked.complete else "; not all sets were looked at"
     over = [f"{name} is still {small_share(value)} above its limit" for name, value in picked.broken.items()]
     return Group(Text(head, style=state), remark([f"  {line}" for line in [*lines, tail, *over]], ""))
@@ -96,8 +96,8 @@ def question(found: Advice, code: Sequence[int], item: Advised) -> Group:
     lines = [
         f"{item.id} {plain(item.change.name)}: {item.change.what}; {item.change.risk}",
         f"   {item.why}" if item.why else "",
-        f"   so far {_percent(found.gains.of(code).latency)} latency; with it {_latency(gain)}, "
-        f"weights {_percent(gain.weights)}, peak {_percent(gain.peak)}",
+        f"   so far {percent(found.gains.of(code).latency)} latency; with it {signed(gain)}, "
+        f"weights {percent(gain.weights)}, peak {percent(gain.peak)}",
     ]
     return Group(remark([line for line in lines if line], ""))
 
@@ -107,8 +107,8 @@ def total(found: Advice, code: Sequence[int]) -> Text:
     gain, count = found.gains.of(code), sum(option > 0 for option in code)
     return remark(
         [
-            f"{plural(count, 'change')} accepted: latency {_latency(gain)}, energy {_percent(gain.energy)}, "
-            f"weights {_percent(gain.weights)}, peak {_percent(gain.peak)} (predicted)"
+            f"{plural(count, 'change')} accepted: latency {signed(gain)}, energy {percent(gain.energy)}, "
+            f"weights {percent(gain.weights)}, peak {percent(gain.peak)} (predicted)"
         ],
         "bold",
     )
@@ -126,10 +126,20 @@ def applied(found: Applied) -> Group:
     return Group(remark(lines, "" if found.kept_promise else "yellow"))
 
 
-def _latency(gain: Gain) -> str:
-    return f"{_percent(gain.latency)} ± {gain.spread * 100:.1f}"
+def gain_line(gain: Gain) -> str:
+    """All that a set of changes brings, in one line."""
+    return (
+        f"latency {signed(gain)}, energy {percent(gain.energy)}, weights {percent(gain.weights)}, "
+        f"peak {percent(gain.peak)}"
+    )
 
 
-def _percent(share: float) -> str:
+def signed(gain: Gain) -> str:
+    """The change of the latency with its spread: "−12.4 % ± 0.3"."""
+    return f"{percent(gain.latency)} ± {gain.spread * 100:.1f}"
+
+
+def percent(share: float) -> str:
+    """A change as people read it: "−12.4 %", "0 %"."""
     text = f"{share * 100:+.1f}"
     return "0 %" if float(text) == 0 else f"{text} %".replace("-", "−")
