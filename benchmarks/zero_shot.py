@@ -2,14 +2,14 @@
 
 python benchmarks/zero_shot.py [default] [scores] [tasks] [mobile] [N]
 
-The tables are looked for in the directory that CHIPFIT_TEST_DATA names, or in ../shared/data. Spearman stands with its
-90 % interval over resampled networks; ms are processor time of one core for one network, and beside them stands how many
-plain forward passes of 16 images that is. Without words `default` and `scores` are run.
+The tables are looked for in the directory that CHIPFIT_TEST_DATA names, or in ../shared/data. Spearman stands with
+its 90 % interval over resampled networks; ms are processor time of one core for one network, with the plain forward
+passes of 16 images that it amounts to. Without words `default` and `scores` are run.
 
-default: N (1,000) networks of NAS-Bench-201, CIFAR-10, drawn with SEED after the DEVELOPMENT ones, on which compositions
-of the default were compared. scores: every score on the first N (200) of the same, 16 images of CIFAR-10 as batch.
-tasks: cells of TransNAS-Bench-101, four tasks, N (200) of them in the skeleton of NAS-Bench-201 at 32 x 32. mobile: N
-(200) networks of Accel-NASBench, ImageNet, at 64 x 64.
+default: N (1,000) networks of NAS-Bench-201, CIFAR-10, drawn with SEED after the DEVELOPMENT ones, on which
+compositions of the default were compared. scores: every score on the first N (200) of the same, 16 images of CIFAR-10
+as batch. tasks: cells of TransNAS-Bench-101, four tasks, N (200) of them in the skeleton of NAS-Bench-201 at 32 x 32.
+mobile: N (200) networks of Accel-NASBench, ImageNet, at 64 x 64.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def measured(
         for name in names:
             begin = time.process_time()
             try:
-                values[name].append((scores[name] if name in scores else forward)(module, batch))
+                values[name].append(scores.get(name, forward)(module, batch))
             except ScoreFailed:
                 values[name].append(np.nan)
             spent[name] += time.process_time() - begin

@@ -76,13 +76,14 @@ def agreement(
     draws = np.random.default_rng(seed).integers(0, count, (resamples, count))
     drawn = _spearman(found[draws], wanted[draws])
     low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    spearman, kendall = float(_spearman(found, wanted)), float(kendalltau(found, wanted)[0])
+    spearman, kendall = float(_spearman(found, wanted)), float(np.asarray(kendalltau(found, wanted))[0])
     return Agreement(count, failed, spearman, kendall, float(low), float(high), threshold)
 
 
 def _spearman(one: Floats, other: Floats) -> Floats:
-    """Pearson's correlation of ranks along the last axis, ties sharing theirs; 0 for a draw in which one is constant."""
+    """Pearson's correlation of ranks along the last axis, ties sharing theirs; 0 where one is constant."""
     ranks = np.stack([rankdata(one, axis=-1), rankdata(other, axis=-1)])
     ranks -= ranks.mean(axis=-1, keepdims=True)
     lengths = np.sqrt((ranks**2).sum(axis=-1)).prod(axis=0)
-    return np.where(lengths > 0, (ranks[0] * ranks[1]).sum(axis=-1) / np.where(lengths > 0, lengths, 1), 0.0)
+    found = (ranks[0] * ranks[1]).sum(axis=-1) / np.where(lengths > 0, lengths, 1)
+    return np.where(lengths > 0, found.clip(-1, 1), 0.0)

@@ -47,7 +47,7 @@ def parts(module: nn.Module, batch: Tensor) -> Parts | None:
     """What the default score of a network consists of; None where its output does not depend on its input.
 
     operators: log Σ λ, λ the smallest eigenvalue of the correlations between channels of what a convolution, linear
-    layer or addition gives: a bound on how fast gradient descent converges (Jiang et al. 2023, MeCo, theorem 1).
+    layer or addition of two tensors (neither all zeros) gives: a bound on how fast gradient descent converges (Jiang et al. 2023, MeCo, theorem 1).
     non_linearity: log of the different patterns in which samples switch units (Peng et al. 2024, SWAP).
     topology: log Σ H, H the spectral entropy (nats) of what a non-linearity reads: how much is bent on all ways
     together (Lee and Ham 2024, AZ-NAS, equation 3, for blocks). output: H of what the last one reads, the logarithm of
@@ -65,7 +65,8 @@ def parts(module: nn.Module, batch: Tensor) -> Parts | None:
         return None
     needed("default", trace.products, "convolutions and linear layers")
     needed("default", trace.bent, "non-linearities")
-    given = [product.gave for product in trace.products if product.gave.ndim > 2] + trace.sums
+    given = [product.gave for product in trace.products if product.gave.ndim > 2]
+    given += [total.gave for total in trace.sums if len(total.read) == 2 and all(part.any() for part in total.read)]
     least = sum(least_correlation(as_variables(tensor, DRAWS)) for tensor in given)
     entropies = [spectral_entropy(as_variables(tensor, DRAWS)) for tensor in trace.bent]
     if least <= 0 or sum(entropies) <= 0:

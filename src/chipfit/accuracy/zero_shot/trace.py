@@ -37,17 +37,25 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Sum:
+    """An addition: the tensors that it read, numbers left out, and what it gave."""
+
+    read: tuple[Tensor, ...]
+    gave: Tensor
+
+
+@dataclass(frozen=True)
 class Trace:
     """One forward pass: what the network gave, its products, what its non-linearities read, what else it gave.
 
-    `normalised` are (input, output) of normalisations; `sums` are results of additions. All in the order of execution.
+    `normalised` are (input, output) of normalisations. All in the order of execution.
     """
 
     output: Tensor
     products: list[Product] = field(default_factory=list[Product])
     bent: list[Tensor] = field(default_factory=list[Tensor])
     normalised: list[tuple[Tensor, Tensor]] = field(default_factory=list[tuple[Tensor, Tensor]])
-    sums: list[Tensor] = field(default_factory=list[Tensor])
+    sums: list[Sum] = field(default_factory=list[Sum])
 
 
 class Watch(TorchFunctionMode):
@@ -81,7 +89,7 @@ class Watch(TorchFunctionMode):
             read, weight = (*args, *(named[name] for name in ("input", "weight") if name in named))[:2]
             self.trace.products.append(Product(weight, read, gave))
         elif func in ADDITIONS and isinstance(gave, Tensor) and gave.ndim > 1:
-            self.trace.sums.append(gave)
+            self.trace.sums.append(Sum(tuple(part for part in args if isinstance(part, Tensor)), gave))
         return gave
 
 
