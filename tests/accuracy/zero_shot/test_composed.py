@@ -69,3 +69,25 @@ def test_a_network_without_non_linearities_fails_with_the_reason() -> None:
     with pytest.raises(ScoreFailed, match="non-linearities"):
         default(nn.Conv2d(3, 4, 3), images())
     assert math.isfinite(default(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), images()))
+
+
+class Overwriting(nn.Module):
+    """A residual block as it is often written: what it read is overwritten by the sum and by the activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.layers = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3, padding=1))
+        self.classifier = nn.Linear(4, 3)
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, str]:
+        x = self.stem(batch)
+        out = self.layers(x)
+        out += x
+        return self.classifier(torch.relu(out).mean((2, 3))), "more"
+
+
+def test_modules_that_overwrite_and_give_several_things_are_scored() -> None:
+    assert math.isfinite(default(Overwriting(), images()))
+    found = parts(Overwriting(), images())
+    assert found is not None
