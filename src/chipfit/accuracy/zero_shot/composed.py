@@ -19,7 +19,7 @@ UNREACHED = -100.0
 _NOISE = 271_828
 """Seed of the noise that the network sees."""
 
-_FEW = 4
+_FEW = 2
 """Samples that tell which layers the output hangs on."""
 
 DRAWS = 4096

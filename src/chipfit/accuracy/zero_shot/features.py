@@ -51,7 +51,8 @@ def least_correlation(rows: Tensor) -> float:
     """The smallest eigenvalue of the Pearson correlations between channels; 0 where a channel is constant."""
     if rows.shape[0] >= rows.shape[1]:
         return 0.0
-    lengths = rows.norm(dim=1, keepdim=True)
-    if float(lengths.min()) <= 0:
+    products = gram(rows)
+    lengths = products.diagonal().sqrt()
+    if not float(lengths.min()) > 0 and bool(torch.isfinite(lengths).all()):
         return 0.0
-    return max(0.0, float(eigenvalues(gram(rows / lengths))[0]))
+    return max(0.0, float(eigenvalues(products / lengths / lengths[:, None])[0]))
