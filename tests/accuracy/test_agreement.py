@@ -26,7 +26,8 @@ def test_correlations_are_scipys_and_lie_in_the_interval_of_what_is_not_extreme(
         return
     assert found.spearman == pytest.approx(spearmanr(scores, accuracies).statistic)
     assert found.kendall == pytest.approx(kendalltau(scores, accuracies).statistic)
-    assert found.low is not None and found.high is not None
+    assert found.low is not None
+    assert found.high is not None
     assert -1 <= found.low <= found.high <= 1
 
 
@@ -38,18 +39,21 @@ def test_only_ranks_count(seed: int) -> None:
 
 def test_a_score_that_ranks_is_trusted_and_one_that_does_not_is_refuted() -> None:
     good = agreement(*pairs(0, 40, 0.1))
-    assert good.trusted and not good.refuted
+    assert (good.trusted, good.refuted) == (True, False)
     noise = agreement(*pairs(0, 40, 100.0))
-    assert noise.refuted and not noise.trusted
+    assert (noise.trusted, noise.refuted) == (False, True)
     turned = agreement(-pairs(0, 40, 0.1)[0], pairs(0, 40, 0.1)[1])
-    assert turned.refuted and turned.spearman is not None and turned.spearman < 0
+    assert turned.refuted
+    assert turned.spearman is not None
+    assert turned.spearman < 0
 
 
 def test_intervals_narrow_as_networks_come() -> None:
     widths = []
     for count in (10, 40, 160):
         found = agreement(*pairs(1, count, 0.3))
-        assert found.low is not None and found.high is not None
+        assert found.low is not None
+        assert found.high is not None
         widths.append(found.high - found.low)
     assert widths[0] > widths[1] > widths[2]
 
@@ -66,7 +70,7 @@ def test_intervals_narrow_as_networks_come() -> None:
 )
 def test_too_little_is_not_known_rather_than_refuted(scores: np.ndarray, accuracies: np.ndarray) -> None:
     found = agreement(scores, accuracies)
-    assert not found.known and not found.trusted and not found.refuted
+    assert (found.known, found.trusted, found.refuted) == (False, False, False)
     assert found.spearman is found.kendall is found.low is found.high is None
 
 

@@ -74,15 +74,16 @@ def agreement(
     if count < FEWEST or np.ptp(found) == 0 or np.ptp(wanted) == 0:
         return Agreement(count, failed, threshold=threshold)
     draws = np.random.default_rng(seed).integers(0, count, (resamples, count))
-    drawn = np.array([_spearman(found[draw], wanted[draw]) for draw in draws])
+    drawn = _spearman(found[draws], wanted[draws])
     low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    kendall = float(kendalltau(found, wanted).statistic)
-    return Agreement(count, failed, _spearman(found, wanted), kendall, float(low), float(high), threshold)
+    spearman, kendall = float(_spearman(found, wanted)), float(np.asarray(kendalltau(found, wanted))[0])
+    return Agreement(count, failed, spearman, kendall, float(low), float(high), threshold)
 
 
-def _spearman(one: Floats, other: Floats) -> float:
-    """Pearson's correlation of ranks, ties sharing theirs; 0 for a draw in which one of them does not vary."""
-    ranks = np.stack([rankdata(one), rankdata(other)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    lengths = np.sqrt((ranks**2).sum(axis=1))
-    return float(ranks[0] @ ranks[1] / lengths.prod()) if lengths.all() else 0.0
+def _spearman(one: Floats, other: Floats) -> Floats:
+    """Pearson's correlation of ranks along the last axis, ties sharing theirs; 0 where one is constant."""
+    ranks = np.stack([rankdata(one, axis=-1), rankdata(other, axis=-1)])
+    ranks -= ranks.mean(axis=-1, keepdims=True)
+    lengths = np.sqrt((ranks**2).sum(axis=-1)).prod(axis=0)
+    found = (ranks[0] * ranks[1]).sum(axis=-1) / np.where(lengths > 0, lengths, 1)
+    return np.where(lengths > 0, found.clip(-1, 1), 0.0)

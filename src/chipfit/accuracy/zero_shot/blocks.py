@@ -18,7 +18,7 @@ def block_ends(trace: Trace, inputs: Tensor) -> list[Tensor]:
     They are results of normalisations and additions, so a residual block has one, at its end. `inputs` is what the
     network was traced on and requires gradients.
     """
-    maps = [tensor for _, tensor in trace.normalised] + trace.sums
+    maps = [tensor for _, tensor in trace.normalised] + [total.gave for total in trace.sums]
     # The list keeps the steps alive: their identity is what tells them apart.
     known = [(tensor.grad_fn, tensor) for tensor in maps if tensor.grad_fn is not None and tensor.ndim > 2]
     of_step = {id(step): tensor for step, tensor in known}

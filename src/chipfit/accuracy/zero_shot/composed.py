@@ -1,4 +1,4 @@
-"""The default score: trainability from operators, non-linearities and topology, in one forward pass."""
+"""The default score: trainability from operators, non-linearities and topology."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from torch import Tensor, nn
 
 from chipfit.accuracy.zero_shot.features import as_variables, least_correlation, spectral_entropy
 from chipfit.accuracy.zero_shot.patterns import SAMPLES, count_patterns
-from chipfit.accuracy.zero_shot.trace import finite, needed, traced, untouched
+from chipfit.accuracy.zero_shot.trace import Trace, finite, needed, traced, untouched
 from chipfit.errors import ScoreFailed
 
 UNREACHED = -100.0
 """The score of a network whose output does not depend on its input: far below that of every other."""
+
+_NOISE = 271_828
+"""Seed of the noise that the network sees."""
+
+_FEW = 2
+"""Samples that tell which layers the output hangs on."""
 
 DRAWS = 4096
 """Draws (samples and positions) of a feature map that its spectrum is taken from, at most."""
@@ -46,8 +52,11 @@ def default(module: nn.Module, batch: Tensor) -> float:
 def parts(module: nn.Module, batch: Tensor) -> Parts | None:
     """What the default score of a network consists of; None where its output does not depend on its input.
 
-    operators: log Σ λ, λ the smallest eigenvalue of the correlations between channels of what a convolution, linear
-    layer or addition gives: a bound on how fast gradient descent converges (Jiang et al. 2023, MeCo, theorem 1).
+    Only what lies on a way from the input to the output counts.
+
+    operators: log Σ λ, λ the smallest eigenvalue of the correlations between channels of what a convolution or an
+    addition of two tensors (neither all zeros) gives: a bound on how fast gradient descent converges (Jiang et al.
+    2023, MeCo, theorem 1).
     non_linearity: log of the different patterns in which samples switch units (Peng et al. 2024, SWAP).
     topology: log Σ H, H the spectral entropy (nats) of what a non-linearity reads: how much is bent on all ways
     together (Lee and Ham 2024, AZ-NAS, equation 3, for blocks). output: H of what the last one reads, the logarithm of
@@ -56,7 +65,9 @@ def parts(module: nn.Module, batch: Tensor) -> Parts | None:
     Of `batch` only the shape counts: the network sees Gaussian noise from a fixed seed, `SAMPLES` samples of it, so
     that the score does not hang on which samples a caller has at hand.
     """
-    noise = torch.randn((SAMPLES, *batch.shape[1:]), generator=torch.Generator().manual_seed(0)).to(batch.device)
+    noise = torch.randn((SAMPLES, *batch.shape[1:]), generator=torch.Generator().manual_seed(_NOISE)).to(batch.device)
+    if noise.ndim == 4:
+        noise = noise.contiguous(memory_format=torch.channels_last)
     with untouched(module, noise), torch.no_grad():
         trace = traced(module, noise)
     if not bool(torch.isfinite(trace.output).all()):
@@ -65,9 +76,39 @@ def parts(module: nn.Module, batch: Tensor) -> Parts | None:
         return None
     needed("default", trace.products, "convolutions and linear layers")
     needed("default", trace.bent, "non-linearities")
-    given = [product.gave for product in trace.products if product.gave.ndim > 2] + trace.sums
+    given, bent = _on_a_way(module, noise[:_FEW], trace)
     least = sum(least_correlation(as_variables(tensor, DRAWS)) for tensor in given)
-    entropies = [spectral_entropy(as_variables(tensor, DRAWS)) for tensor in trace.bent]
+    entropies = [spectral_entropy(as_variables(tensor, DRAWS)) for tensor in bent]
     if least <= 0 or sum(entropies) <= 0:
         raise ScoreFailed("the score default is not defined: channels of every layer repeat one another")
-    return Parts(math.log(least), math.log(count_patterns(trace.bent)), math.log(sum(entropies)), entropies[-1])
+    return Parts(math.log(least), math.log(count_patterns(bent)), math.log(sum(entropies)), entropies[-1])
+
+
+def _on_a_way(module: nn.Module, few: Tensor, trace: Trace) -> tuple[list[Tensor], list[Tensor]]:
+    """What operators gave and non-linearities read, without what the output does not hang on.
+
+    That is what gets no gradient at all from the output, for a few samples.
+    """
+    inputs = few.clone().requires_grad_()
+    with untouched(module, inputs):
+        again = traced(module, inputs)
+        given, bent = _given(again), again.bent_to
+        output = again.output.float()
+        signs = torch.randint(2, output.shape, generator=torch.Generator().manual_seed(_NOISE)).to(output) * 2 - 1
+        found = torch.autograd.grad(output, [*given, *bent], signs, materialize_grads=True)
+    matters = [bool(each.any()) for each in found]
+    whole = _given(trace)
+    if len(whole) != len(given) or len(trace.bent) != len(bent):
+        raise ScoreFailed("the network does other steps for other batches, so its layers cannot be told apart")
+    return (
+        [tensor for tensor, keep in zip(whole, matters[: len(given)], strict=True) if keep],
+        [tensor for tensor, keep in zip(trace.bent, matters[len(given) :], strict=True) if keep],
+    )
+
+
+def _given(trace: Trace) -> list[Tensor]:
+    """Feature maps that convolutions gave and additions of two tensors, neither of them all zeros."""
+    given = [product.gave for product in trace.products if product.gave.ndim > 2]
+    return given + [
+        total.gave for total in trace.sums if len(total.read) == 2 and all(bool(part.any()) for part in total.read)
+    ]

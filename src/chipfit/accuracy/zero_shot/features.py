@@ -16,8 +16,9 @@ def as_variables(features: Tensor, most: int | None = None) -> Tensor:
     axis = 2 if features.ndim == 3 else 1
     if most is not None:
         features = features[: max(1, most * features.shape[axis] * len(features) // features.numel())]
-    rows = features.detach().movedim(axis, 0).flatten(1).float()
-    return rows - rows.mean(1, keepdim=True)
+    # Channels last, as they lie in memory where a batch is given so: then nothing is copied.
+    draws = features.detach().movedim(axis, -1).flatten(0, -2).float()
+    return (draws - draws.mean(0)).T
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -50,7 +51,8 @@ def least_correlation(rows: Tensor) -> float:
     """The smallest eigenvalue of the Pearson correlations between channels; 0 where a channel is constant."""
     if rows.shape[0] >= rows.shape[1]:
         return 0.0
-    lengths = rows.norm(dim=1, keepdim=True)
-    if float(lengths.min()) <= 0:
+    products = gram(rows)
+    lengths = products.diagonal().sqrt()
+    if not float(lengths.min()) > 0 and bool(torch.isfinite(lengths).all()):
         return 0.0
-    return max(0.0, float(eigenvalues(gram(rows / lengths))[0]))
+    return max(0.0, float(eigenvalues(products / lengths / lengths[:, None])[0]))

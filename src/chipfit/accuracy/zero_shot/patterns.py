@@ -48,7 +48,8 @@ def count_patterns(bent: Sequence[Tensor]) -> int:
     """Different patterns of samples over the units of tensors (samples, ...), for up to `SAMPLES` samples."""
     seen = torch.zeros(2**SAMPLES, dtype=torch.int64)
     for tensor in bent:
-        on = (tensor.detach()[:SAMPLES].reshape(min(len(tensor), SAMPLES), -1) > 0).float()
+        # The order of units does not count; with channels last nothing is copied.
+        on = (tensor.detach()[:SAMPLES] > 0).movedim(1, -1).flatten(1).float()
         # A sum of powers of two below 2^24 is exact in float32.
         numbers = (2.0 ** torch.arange(len(on), device=on.device)) @ on
         seen += torch.bincount(numbers.long().cpu(), minlength=2**SAMPLES)

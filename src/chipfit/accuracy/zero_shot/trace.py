@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -37,17 +37,27 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Sum:
+    """An addition: the tensors that it read, numbers left out, and what it gave."""
+
+    read: tuple[Tensor, ...]
+    gave: Tensor
+
+
+@dataclass(frozen=True)
 class Trace:
     """One forward pass: what the network gave, its products, what its non-linearities read, what else it gave.
 
-    `normalised` are (input, output) of normalisations; `sums` are results of additions. All in the order of execution.
+    `bent_to` is what the non-linearities gave for `bent`; `normalised` are (input, output) of normalisations. All in
+    the order of execution.
     """
 
     output: Tensor
     products: list[Product] = field(default_factory=list[Product])
     bent: list[Tensor] = field(default_factory=list[Tensor])
+    bent_to: list[Tensor] = field(default_factory=list[Tensor])
     normalised: list[tuple[Tensor, Tensor]] = field(default_factory=list[tuple[Tensor, Tensor]])
-    sums: list[Tensor] = field(default_factory=list[Tensor])
+    sums: list[Sum] = field(default_factory=list[Sum])
 
 
 class Watch(TorchFunctionMode):
@@ -69,6 +79,8 @@ class Watch(TorchFunctionMode):
         if func in NON_LINEARITIES:
             args, named = _apart(args, named)
             self.trace.bent.append(args[0] if args else named["input"])
+            self.trace.bent_to.append(gave := func(*args, **named))
+            return gave
         if func in DROPOUTS:
             return args[0] if args else named["input"]
         if func in NORMALISATIONS:
@@ -81,7 +93,7 @@ class Watch(TorchFunctionMode):
             read, weight = (*args, *(named[name] for name in ("input", "weight") if name in named))[:2]
             self.trace.products.append(Product(weight, read, gave))
         elif func in ADDITIONS and isinstance(gave, Tensor) and gave.ndim > 1:
-            self.trace.sums.append(gave)
+            self.trace.sums.append(Sum(tuple(part for part in args if isinstance(part, Tensor)), gave))
         return gave
 
 
@@ -102,7 +114,7 @@ def traced(module: nn.Module, batch: Tensor, *, linear: bool = False) -> Trace:
         reason = " ".join(str(error).split())[:200]
         raise ScoreFailed(f"the network does not run on a batch of shape {tuple(batch.shape)}: {reason}") from None
     seen = watch.trace
-    return Trace(first_tensor(output), seen.products, seen.bent, seen.normalised, seen.sums)
+    return replace(seen, output=first_tensor(output))
 
 
 def first_tensor(output: object) -> Tensor:
