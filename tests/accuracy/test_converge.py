@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from chipfit.accuracy.converge import Converging, Convergence, converge
+from chipfit.accuracy.converge import Convergence, Converging, converge
 from chipfit.accuracy.distribution import Distribution, ExpectedLatency, landing
 from chipfit.accuracy.supernet import Supernet
 from chipfit.accuracy.train import Recipe
@@ -73,9 +73,7 @@ def searched(
 ) -> tuple[list[Convergence], dict[str, torch.Tensor]]:
     supernet = Supernet(costs.graph, 0)
     how = Converging(method)
-    run = converge(
-        supernet, task(), RECIPE, costs, target_s, seed=seed, device="cpu", checkpoint=checkpoint, how=how
-    )
+    run = converge(supernet, task(), RECIPE, costs, target_s, seed=seed, device="cpu", checkpoint=checkpoint, how=how)
     return list(run), supernet.state_dict()
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +40,7 @@ from chipfit.nets.supernet import Code, Supernet
 from chipfit.tasks.task import Task
 
 TRAVEL = 12.0
-"""How far a logit can move in a whole run, whatever its length: enough to make a choice certain, and to take it back."""
+"""How far a logit can move in a whole run, whatever its length: enough to make a choice certain and to take it back."""
 
 TEMPERATURES = (2.0, 0.3)
 """Of the relaxation, at the beginning and at the end."""
@@ -52,8 +52,8 @@ class Converging:
 
     "policy" draws `samples` networks a step and makes the better ones of them likelier (Williams 1992, with the mean of
     the other samples as the baseline); "gradient" goes along the gradient of all options at once (`nets.relaxed`). For
-    the share `warmup` only weights are trained. `sharpen` is the weight of the entropy in nats at the end of the run, to
-    which it rises as the square of the time.
+    the share `warmup` only weights are trained. `sharpen` is the weight of the entropy in nats at the end of the run,
+    to which it rises as the square of the time.
     """
 
     method: Literal["policy", "gradient"] = "policy"
@@ -129,7 +129,7 @@ def converge(
 
 
 def _read(note: dict[str, Any]) -> Convergence:
-    return Convergence(**(note | {"code": tuple(note["code"])}))
+    return replace(Convergence(**note), code=tuple(note["code"]))
 
 
 class _Run:
@@ -190,7 +190,12 @@ class _Run:
         for again in cycle(range(1 << 20)):
             found = 0
             for step in batches_of(
-                self.task, "validation", None, self.recipe.batch_size, self.supernet.sizes, [self.seed, 2, number, again]
+                self.task,
+                "validation",
+                None,
+                self.recipe.batch_size,
+                self.supernet.sizes,
+                [self.seed, 2, number, again],
             ):
                 found += 1
                 yield step
@@ -254,14 +259,12 @@ class _Run:
             entropy = float(self.distribution.entropy())
         most = float(np.log(np.array(self.supernet.space.cardinalities)).sum())
         code, latency_s = landing(self.distribution, self.costs, self.target_s, self.seed)
-        metrics = supernet_metrics(
-            self.supernet, code, self.task, images=WATCHED, seed=self.seed, device=self.device
-        )
+        metrics = supernet_metrics(self.supernet, code, self.task, images=WATCHED, seed=self.seed, device=self.device)
         return Convergence(number, loss, expected, entropy / most, code, latency_s, metrics)
 
     def save(self, path: Path) -> None:
         known = self.adam.state[self.distribution.logits]
-        self.training.extra = {"logits": self.distribution.logits.detach(), **{k: v for k, v in known.items()}}
+        self.training.extra = {"logits": self.distribution.logits.detach(), **known}
         self.training.save(path)
 
     def load(self, path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -82,7 +83,7 @@ def batches_of(
 
 
 class Diverged(Exception):
-    """A loss or a gradient is not a number; what it was of. Internal: `Training.guard` makes a `TrainingFailed` of it."""
+    """A loss or a gradient is not a number: which. Internal: `Training.failed` makes a `TrainingFailed` of it."""
 
 
 def sandwich_step(
@@ -104,7 +105,7 @@ def sandwich_step(
             raise Diverged(f"the loss of network {code}")
         loss.backward()  # type: ignore[no-untyped-call]
         if position == 0:
-            first, taught = value, outputs.detach()
+            first, taught = value, outputs.detach() if isinstance(outputs, Tensor) else None
     return first
 
 
@@ -124,7 +125,7 @@ class Training:
     def __init__(self, supernet: Supernet, recipe: Recipe, name: str) -> None:
         self.supernet = supernet
         self.name = f"{name}, {recipe}, supernet of seed {supernet.seed}, {supernet.space.digest}"
-        self.history: list[dict[str, object]] = []
+        self.history: list[dict[str, Any]] = []
         self.extra: dict[str, Tensor] = {}
         decayed = [p for p in supernet.parameters() if p.ndim > 1]
         plain = [p for p in supernet.parameters() if p.ndim <= 1]
@@ -156,8 +157,8 @@ class Training:
         rate = self.optimizer.param_groups[0]["lr"]
         return TrainingFailed(
             f"{what} is not a number in epoch {epoch + 1}, step {step.number + 1} of the supernet (learning rate "
-            f"{rate:.3g}); its weights are those of the end of epoch {epoch} again: lower the learning rate, or warm up "
-            "longer"
+            f"{rate:.3g}); its weights are those of the end of epoch {epoch} again: lower the learning rate, or "
+            "warm up longer"
         )
 
     def save(self, path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from chipfit.accuracy.sandwich import (
@@ -62,7 +61,7 @@ def train_supernet(
     training = Training(supernet, recipe, f"supernet, {plan}, seed {seed}")
     if checkpoint is not None and checkpoint.exists():
         training.load(checkpoint, where)
-        yield from (Epoch(**epoch) for epoch in training.history)  # type: ignore[arg-type]
+        yield from (Epoch(**epoch) for epoch in training.history)
     for number in range(len(training.history) + 1, recipe.epochs + 1):
         begin = time.monotonic()
         loss = _epoch(training, task, recipe, plan, seed, number, where)
@@ -120,7 +119,7 @@ def supernet_metrics(
     device: str = "auto",
     calibration: int = CALIBRATION,
 ) -> dict[str, float]:
-    """The task's metrics of the network of a code with inherited weights, on the first `images` of the validation split.
+    """The task's metrics of the network of a code with inherited weights, on the first `images` for validation.
 
     Its statistics are measured first, on `calibration` training images that `seed` draws (Yu and Huang 2019, section
     3.3). None takes all validation images.

@@ -90,7 +90,9 @@ class Supernet(nn.Module):
             parameter = parameter_name(name)
             tensor = own[parameter]
             assert tensor is not None
-            places = np.ix_(*(_places(cut, size) for cut, size in zip(subnet.cuts[parameter], tensor.shape, strict=True)))
+            places = np.ix_(
+                *(_places(cut, size) for cut, size in zip(subnet.cuts[parameter], tensor.shape, strict=True))
+            )
             with torch.no_grad():
                 tensor[places] = torch.from_numpy(np.asarray(weights[name])).to(tensor.device)
 
