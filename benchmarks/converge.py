@@ -16,7 +16,7 @@ import time
 import numpy as np
 from supernet import IMAGES, cifar10, mobilenet_space
 
-from chipfit.accuracy.converge import Convergence, Converging, converge
+from chipfit.accuracy.converge import Converging, converge
 from chipfit.accuracy.supernet import Supernet
 from chipfit.accuracy.train import Recipe
 from chipfit.estimate import default_estimator
@@ -47,14 +47,10 @@ def main() -> None:
         target_s = float(np.quantile(latency_s, share))
         for seed in range(1 if given.quick else 3):
             begin = time.process_time()
-            last: Convergence | None = None
-            run = converge(
+            *_, last = converge(
                 Supernet(space, seed), task, Recipe(given.epochs), costs, target_s,
                 seed=seed, device="cpu", how=Converging(given.method),
             )  # fmt: skip
-            for last in run:
-                pass
-            assert last is not None
             landed.append(last.latency_s / target_s - 1)
             print(
                 f"  target {target_s:.3g} s, seed {seed}: expected {last.expected_latency_s / target_s - 1:+.1%}, "

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chipfit.accuracy.train import Recipe, placed
+from chipfit.accuracy.train import Recipe, first, placed
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.files import write_whole
 from chipfit.nets.supernet import Code, Supernet
@@ -73,13 +72,12 @@ def batches_of(
     task: Task, split: str, images: int | None, batch_size: int, sizes: Sequence[Size], seed: Sequence[int]
 ) -> Iterator[Step]:
     """Shuffled batches of a split at several sizes at once, of at most `images` images; never one image alone."""
-    images = min(task.sizes[split], images or task.sizes[split])
-    streams = [task.batches(split, batch_size, size, np.random.default_rng(list(seed))) for size in sizes]
-    for number, batches in enumerate(islice(zip(*streams, strict=True), math.ceil(images / batch_size))):
-        count = min(len(batches[0][1]), images - number * batch_size)
-        if count < 2:
-            continue  # batch normalisation has no variance over one image
-        yield Step(number, {size: (x[:count], y[:count]) for size, (x, y) in zip(sizes, batches, strict=True)})
+    streams = [
+        first(task.batches(split, batch_size, size, np.random.default_rng(list(seed))), images) for size in sizes
+    ]
+    for number, batches in enumerate(zip(*streams, strict=True)):
+        if len(batches[0][0]) > 1:  # batch normalisation has no variance over one image
+            yield Step(number, dict(zip(sizes, batches, strict=True)))
 
 
 class Diverged(Exception):
@@ -94,7 +92,7 @@ def sandwich_step(
     Raises `Diverged` before a loss that is not a number reaches the weights.
     """
     taught: Tensor | None = None
-    first = math.nan
+    found = math.nan
     for position, code in enumerate(codes):
         inputs, targets = step.at(supernet.size(code))
         with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
@@ -105,14 +103,15 @@ def sandwich_step(
             raise Diverged(f"the loss of network {code}")
         loss.backward()  # type: ignore[no-untyped-call]
         if position == 0:
-            first, taught = value, outputs.detach() if isinstance(outputs, Tensor) else None
-    return first
+            found, taught = value, outputs.detach() if isinstance(outputs, Tensor) else None
+    return found
 
 
 def _loss(task: Task, outputs: Tensor, targets: Tensor, taught: Tensor | None, distil: float) -> Tensor:
     """The task's loss; for a pupil whose outputs are scores of classes, the cross-entropy with those of its teacher."""
-    scores = outputs.ndim in (2, 4) and outputs.shape[1] == len(task.classes)
-    if taught is None or distil == 0 or not scores or taught.shape != outputs.shape:
+    if taught is None or distil == 0 or not isinstance(outputs, Tensor) or taught.shape != outputs.shape:
+        return task.loss(outputs, targets)
+    if outputs.ndim not in (2, 4) or outputs.shape[1] != len(task.classes):
         return task.loss(outputs, targets)
     soft = F.softmax(taught.float(), 1)
     learnt = -(soft * F.log_softmax(outputs.float(), 1)).sum(1).mean()

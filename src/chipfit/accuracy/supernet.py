@@ -19,7 +19,7 @@ from chipfit.accuracy.sandwich import (
     sandwich_step,
     steps_of,
 )
-from chipfit.accuracy.train import Epoch, Recipe, placed, resolve_device, set_rate
+from chipfit.accuracy.train import Epoch, Recipe, evaluate, placed, resolve_device, set_rate
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network
@@ -127,18 +127,7 @@ def supernet_metrics(
     if images is not None and images < 1:
         raise InvalidInput(f"metrics on {images} validation images mean nothing; give 1 or more")
     module = _measured(supernet.network(code), task, seed, device, calibration)
-    where, size = resolve_device(device), image_size(module.graph)
-    outputs: list[torch.Tensor] = []
-    targets: list[torch.Tensor] = []
-    left = task.sizes["validation"] if images is None else images
-    with torch.inference_mode():
-        for inputs, wanted in task.batches("validation", BATCH, size):
-            outputs.append(module(placed(inputs[:left], where)).float().cpu())
-            targets.append(wanted[:left])
-            left -= len(inputs)
-            if left <= 0:
-                break
-    return task.metrics(torch.cat(outputs), torch.cat(targets))
+    return evaluate(module, task, "validation", device=device, batch_size=BATCH, images=images)
 
 
 def calibrated(
