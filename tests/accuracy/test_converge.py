@@ -65,7 +65,7 @@ def every(graph: Graph) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def wanted(costs: SpaceCosts, share: float) -> float:
-    return float(np.quantile(costs.latency_s(every(costs.graph)), share))
+    return float(np.quantile(costs.latency_s(every(costs.graph)), share, method="nearest"))
 
 
 def searched(
@@ -220,6 +220,15 @@ def test_where_all_networks_take_the_same_time_the_loss_decides() -> None:
     target_s = float(costs.latency_s(np.array([[0]]))[0])
     history, _ = searched(costs, target_s, "policy")
     assert history[-1].latency_s == pytest.approx(target_s)
+
+
+def test_the_policy_chooses_the_size_of_the_images() -> None:
+    graph = open_space(network(), {"input_size": [8, 16], "width": {"factors": [1.0, 0.5], "divisor": 8}})
+    sized = default_estimator(load_target("neural-engine")).prepare(graph)
+    history, _ = searched(sized, wanted(sized, 0.5), "policy")
+    assert abs(history[-1].latency_s / wanted(sized, 0.5) - 1) <= 0.03
+    with pytest.raises(InvalidInput, match="use the policy method"):
+        searched(sized, wanted(sized, 0.5), "gradient")
 
 
 def test_a_diverging_search_keeps_its_last_good_weights(costs: SpaceCosts) -> None:

@@ -60,6 +60,7 @@ class Step:
     batches: Mapping[Size, tuple[Tensor, Tensor]]
 
     def at(self, size: Size) -> tuple[Tensor, Tensor]:
+        """Images (n, channels, height, width) of a size, and their targets."""
         return self.batches[size]
 
 
