@@ -188,6 +188,12 @@ def test_a_space_of_one_network_has_nothing_to_choose() -> None:
         searched(closed, 1e-5, "policy")
 
 
+def test_too_little_training_is_refused(costs: SpaceCosts) -> None:
+    recipe = replace(RECIPE, epochs=1, images=20)
+    with pytest.raises(InvalidInput, match="1 training steps are left after the warm-up, a distribution needs 10"):
+        list(converge(Supernet(costs.graph, 0), task(), recipe, costs, wanted(costs, 0.5), seed=0, device="cpu"))
+
+
 def test_costs_of_another_space_are_refused(costs: SpaceCosts) -> None:
     with pytest.raises(InvalidInput, match="costs are of another space"):
         list(converge(Supernet(network(), 0), task(), RECIPE, costs, 1e-5, seed=0, device="cpu"))

@@ -42,6 +42,9 @@ from chipfit.tasks.task import Task
 TRAVEL = 12.0
 """How far a logit can move in a whole run, whatever its length: enough to make a choice certain and to take it back."""
 
+LEAST_MOVES = 10
+"""Steps of the distribution below which what it chooses would be chance."""
+
 TEMPERATURES = (2.0, 0.3)
 """Of the relaxation, at the beginning and at the end."""
 
@@ -108,8 +111,8 @@ def converge(
     """Trains weights and distribution together, yielding after every epoch; the last `code` is the answer.
 
     `costs` are those of the supernet's space. Resumes from its `checkpoint` to the same result. Raises what
-    `train_supernet` does, `InvalidInput` where there is nothing to choose or, for the gradient, nothing to relax, and
-    `LimitImpossible`, before anything is trained, where no network is near the target.
+    `train_supernet` does, and before anything is trained `InvalidInput` where there is nothing to choose, too little
+    training, or for the gradient nothing to relax, and `LimitImpossible` where no network is near the target.
     """
     if costs.graph != supernet.space:
         raise InvalidInput("the costs are of another space than the supernet; prepare the estimator with its space")
@@ -157,7 +160,12 @@ class _Run:
         self.distribution = Distribution(supernet.space.cardinalities, self.where)
         self.expected = ExpectedLatency(costs, self.where)
         self.relaxed = Relaxed(supernet) if how.method == "gradient" else None
-        self.moves = max(1.0, recipe.epochs * self.steps * (1 - how.warmup))
+        self.moves = recipe.epochs * self.steps * (1 - how.warmup)
+        if self.moves < LEAST_MOVES:
+            raise InvalidInput(
+                f"{self.moves:.0f} training steps are left after the warm-up, a distribution needs {LEAST_MOVES}: give "
+                "more epochs or images, or smaller batches"
+            )
         self.adam = torch.optim.Adam([self.distribution.logits], betas=(0.5, 0.99))
 
     def epoch(self, number: int) -> Convergence:
