@@ -1,22 +1,26 @@
-"""How well a supernet ranks networks that were trained alone, and what it costs: CIFAR-10, MobileNetV2-like, 23 decisions.
+"""How well a supernet ranks networks that were trained alone, and what it costs: CIFAR-10, 23 decisions.
 
     python benchmarks/supernet.py [--quick] [--images 8000] [--epochs 10] [--networks 20] [--seed 0] [--keep DIR]
 
-Networks are drawn uniformly (seed 20261128 + seed) and trained alone from fresh weights; the supernet is trained once, for
-twice the epochs. Accuracy alone is of 4,000 test images; the supernet judges on 1,000 validation images, as a search does.
-Costs are CPU seconds of this process, so that what else runs on the machine counts little. With --keep, what was trained is
-not trained again. The images are looked for in the directory that CHIPFIT_TEST_DATA names, or in ../shared/data.
+The space is MobileNetV2-like. Networks are drawn uniformly (seed 20261128 + seed) and trained alone from fresh weights;
+the supernet is trained once, for twice the epochs. Accuracy alone is of 4,000 test images; the supernet judges on 1,000
+validation images, as a search does. Costs are CPU seconds of this process, so that what else runs on the machine counts
+little. With --keep, what was trained is not trained again. About 40 minutes on one core; the images are looked for in
+the directory that CHIPFIT_TEST_DATA names, or in ../shared/data.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import os
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from chipfit.accuracy.supernet import Supernet, supernet_metrics, train_supernet
@@ -89,6 +93,49 @@ def trained_alone(
     return np.array([known[f"{recipe} {task.sizes} {seed} {code.tolist()}"] for code in codes])
 
 
+def trained_together(
+    space: Graph, task: ImageClassification, recipe: Recipe, seed: int, keep: Path | None
+) -> tuple[dict[str, torch.Tensor], float]:
+    """State of the trained supernet, and the CPU seconds that it took."""
+    supernet = Supernet(space, seed)
+    name = f"supernet-{task.sizes['train']}-{recipe.epochs // 2}-{seed}"
+    checkpoint = None if keep is None else keep / f"{name}.safetensors"
+    path = None if keep is None else keep / f"{name}.seconds"
+    took = float(path.read_text()) if path is not None and path.exists() else 0.0
+    begin, known = time.process_time(), checkpoint is not None and checkpoint.exists()
+    for epoch in train_supernet(supernet, task, recipe, seed=seed, device="cpu", checkpoint=checkpoint):
+        shown = f"{epoch.metrics['accuracy']:.1%}, smallest {epoch.metrics['smallest_accuracy']:.1%}"
+        print(f"  supernet epoch {epoch.number}: largest {shown}", flush=True)
+        if not known and path is not None:
+            path.write_text(str(took + time.process_time() - begin))
+    return supernet.state_dict(), took if known else took + time.process_time() - begin
+
+
+def scores_of(
+    space: Graph, codes: NDArray[np.int64], supernet: NDArray[np.float64], task: ImageClassification
+) -> dict[str, NDArray[np.float64]]:
+    """What ranks the networks, by name; zero-shot where this version has it."""
+    scores = {
+        "supernet": supernet,
+        "MACs": macs(space).at(codes)[:, 0],
+        "parameters": parameters(space).at(codes)[:, 0],
+    }
+    if importlib.util.find_spec("chipfit.accuracy.zero_shot") is not None:
+        zero_shot = importlib.import_module("chipfit.accuracy.zero_shot")
+        (batch, _) = next(task.batches("train", 32))
+        values = [zero_shot.default(zero_shot.fresh(space.close(code), 0), batch) for code in codes]
+        scores["zero-shot"] = np.array(values)
+        scores["both"] = zero_shot.ensemble(np.stack([scores["zero-shot"], supernet], axis=1))
+    return scores
+
+
+def show(scores: dict[str, NDArray[np.float64]], truth: NDArray[np.float64]) -> None:
+    """One line for each score."""
+    print("\nrank correlation (Spearman) with the accuracy of networks trained alone")
+    for name, score in scores.items():
+        print(f"  {name:12s} {rank_correlation(score, truth):.3f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smoke test: few images and networks, one epoch")
@@ -109,25 +156,18 @@ def main() -> None:
     recipe, long = Recipe(epochs), Recipe(2 * epochs)
     print(f"{len(space.decisions)} decisions, {images} images, {epochs} epochs alone, {2 * epochs} for the supernet")
 
+    state, together_s = trained_together(space, task, long, given.seed, given.keep)
     supernet = Supernet(space, given.seed)
-    checkpoint = None if given.keep is None else given.keep / f"supernet-{images}-{epochs}-{given.seed}.safetensors"
-    begin = time.process_time()
-    for epoch in train_supernet(supernet, task, long, seed=given.seed, device="cpu", checkpoint=checkpoint):
-        shown = f"{epoch.metrics['accuracy']:.1%}, smallest {epoch.metrics['smallest_accuracy']:.1%}"
-        print(f"  supernet epoch {epoch.number}: largest {shown}, {time.process_time() - begin:.0f} s", flush=True)
-    together_s = time.process_time() - begin
-
+    supernet.load_state_dict(state)
     begin = time.process_time()
     found = [supernet_metrics(supernet, code, task, images=JUDGED, seed=0, device="cpu")["accuracy"] for code in codes]
     judged_s = (time.process_time() - begin) / networks
     truth, alone_s = trained_alone(space, codes, task, recipe, given.seed, given.keep).T
-    print("\nrank correlation (Spearman) with the accuracy of networks trained alone")
-    scores = {"supernet": np.array(found), "MACs": macs(space).at(codes)[:, 0], "parameters": parameters(space).at(codes)[:, 0]}
-    for name, score in scores.items():
-        print(f"  {name:12s} {rank_correlation(score, truth):.3f}")
-    print(f"accuracy alone {truth.min():.1%} to {truth.max():.1%}, in the supernet {min(found):.1%} to {max(found):.1%}")
-    print(f"one training alone {alone_s.mean():.1f} s, the supernet {together_s:.1f} s: {together_s / alone_s.mean():.1f} times")
-    print(f"judging a network {judged_s:.3f} s: {alone_s.mean() / judged_s:.0f} times cheaper, {60 / judged_s:.0f} a minute")
+    show(scores_of(space, codes, np.array(found), task), truth)
+    once_s, all_s = alone_s.mean(), together_s
+    print(f"accuracy alone {truth.min():.1%} to {truth.max():.1%}, inherited {min(found):.1%} to {max(found):.1%}")
+    print(f"one training alone {once_s:.1f} s, the supernet {all_s:.1f} s: {all_s / once_s:.1f} times")
+    print(f"judging a network {judged_s:.3f} s: {once_s / judged_s:.0f} times cheaper, {60 / judged_s:.0f} a minute")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from chipfit.accuracy.converge import Converging, Convergence, converge
+from chipfit.accuracy.converge import Convergence, Converging, converge
 from chipfit.accuracy.distribution import Distribution, ExpectedLatency, landing
 from chipfit.accuracy.supernet import Supernet
 from chipfit.accuracy.train import Recipe
@@ -65,7 +65,7 @@ def every(graph: Graph) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def wanted(costs: SpaceCosts, share: float) -> float:
-    return float(np.quantile(costs.latency_s(every(costs.graph)), share))
+    return float(np.quantile(costs.latency_s(every(costs.graph)), share, method="nearest"))
 
 
 def searched(
@@ -73,9 +73,7 @@ def searched(
 ) -> tuple[list[Convergence], dict[str, torch.Tensor]]:
     supernet = Supernet(costs.graph, 0)
     how = Converging(method)
-    run = converge(
-        supernet, task(), RECIPE, costs, target_s, seed=seed, device="cpu", checkpoint=checkpoint, how=how
-    )
+    run = converge(supernet, task(), RECIPE, costs, target_s, seed=seed, device="cpu", checkpoint=checkpoint, how=how)
     return list(run), supernet.state_dict()
 
 
@@ -190,6 +188,12 @@ def test_a_space_of_one_network_has_nothing_to_choose() -> None:
         searched(closed, 1e-5, "policy")
 
 
+def test_too_little_training_is_refused(costs: SpaceCosts) -> None:
+    recipe = replace(RECIPE, epochs=1, images=20)
+    with pytest.raises(InvalidInput, match="1 training steps are left after the warm-up, a distribution needs 10"):
+        list(converge(Supernet(costs.graph, 0), task(), recipe, costs, wanted(costs, 0.5), seed=0, device="cpu"))
+
+
 def test_costs_of_another_space_are_refused(costs: SpaceCosts) -> None:
     with pytest.raises(InvalidInput, match="costs are of another space"):
         list(converge(Supernet(network(), 0), task(), RECIPE, costs, 1e-5, seed=0, device="cpu"))
@@ -222,6 +226,15 @@ def test_where_all_networks_take_the_same_time_the_loss_decides() -> None:
     target_s = float(costs.latency_s(np.array([[0]]))[0])
     history, _ = searched(costs, target_s, "policy")
     assert history[-1].latency_s == pytest.approx(target_s)
+
+
+def test_the_policy_chooses_the_size_of_the_images() -> None:
+    graph = open_space(network(), {"input_size": [8, 16], "width": {"factors": [1.0, 0.5], "divisor": 8}})
+    sized = default_estimator(load_target("neural-engine")).prepare(graph)
+    history, _ = searched(sized, wanted(sized, 0.5), "policy")
+    assert abs(history[-1].latency_s / wanted(sized, 0.5) - 1) <= 0.03
+    with pytest.raises(InvalidInput, match="use the policy method"):
+        searched(sized, wanted(sized, 0.5), "gradient")
 
 
 def test_a_diverging_search_keeps_its_last_good_weights(costs: SpaceCosts) -> None:

@@ -178,6 +178,21 @@ def test_a_loss_that_is_not_a_number_is_found_in_its_step_and_the_last_good_weig
     assert same(weights, trained()[0])
 
 
+class Steep(ImageClassification):
+    """Its loss is a number, its gradient is none."""
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return super().loss(outputs, targets) + (0 * outputs.sum()).sqrt()
+
+
+def test_a_gradient_that_is_not_a_number_never_reaches_the_weights() -> None:
+    supernet = Supernet(space(), 0)
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    with pytest.raises(TrainingFailed, match="a gradient is not a number in epoch 1, step 1"):
+        list(train_supernet(supernet, task(kind=Steep), RECIPE, seed=3, device="cpu"))
+    assert same(supernet.state_dict(), before)
+
+
 def test_a_huge_learning_rate_fails_with_numbers_left() -> None:
     supernet = Supernet(space(), 0)
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}

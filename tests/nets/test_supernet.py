@@ -10,7 +10,7 @@ import torch
 from chipfit.errors import UnsupportedOperator
 from chipfit.graph.build import Builder, conv_bn_act, inverted_bottleneck
 from chipfit.graph.graph import Graph
-from chipfit.graph.ops import Opaque
+from chipfit.graph.ops import LayerNorm, Opaque, Slice, Transpose
 from chipfit.graph.totals import count_macs
 from chipfit.graph.values import choose
 from chipfit.nets.module import GraphModule, parameter_name
@@ -80,11 +80,23 @@ def pieces() -> Graph:
     b = Builder()
     x = b.input("input", (1, 3, 4, 4))
     a = b.conv(x, choose(b.decide("width", (6, 4)), (6, 4)), key="a")
+    a = b.add(Slice(1, 2, 6), b.concat((a, b.conv(x, 4, key="b")), key="both"), key="slice")
     a = b.conv_transpose(a, choose(b.decide("up", (5, 3)), (5, 3)), kernel=4, stride=2, padding=1, key="up")
     return b.graph(b.activation(b.conv(a, 4, key="last"), "prelu", key="act"))
 
 
-SPACES = [edited, side_by_side, anti, grouped, flat, pieces, plain]
+def tokens() -> Graph:
+    """Pixels as tokens: normalisation over channels, linear layers over the last axis, a learned position."""
+    b = Builder()
+    x = b.input("input", (1, 3, 4, 4))
+    x = b.conv(x, choose(b.decide("width", (8, 4)), (8, 4)), key="patches")
+    x = b.add(Transpose((0, 2, 1)), b.reshape(x, (b.channels(x), 16), key="flat"), key="tokens")
+    x = b.linear(b.add(LayerNorm(), x, key="norm"), choose(b.decide("hidden", (12, 6)), (12, 6)), key="grow")
+    x = b.linear(b.activation(x, "gelu", key="act"), 4, key="shrink")
+    return b.graph(b.elementwise(x, b.constant((1, 16, 4), key="place"), "add", key="add"))
+
+
+SPACES = [tokens, edited, side_by_side, anti, grouped, flat, pieces, plain]
 
 
 def codes_of(space: Graph, count: int, seed: int = 0) -> list[tuple[int, ...]]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +40,10 @@ from chipfit.nets.supernet import Code, Supernet
 from chipfit.tasks.task import Task
 
 TRAVEL = 12.0
-"""How far a logit can move in a whole run, whatever its length: enough to make a choice certain, and to take it back."""
+"""How far a logit can move in a whole run, whatever its length: enough to make a choice certain and to take it back."""
+
+LEAST_MOVES = 10
+"""Steps of the distribution below which what it chooses would be chance."""
 
 TEMPERATURES = (2.0, 0.3)
 """Of the relaxation, at the beginning and at the end."""
@@ -52,8 +55,8 @@ class Converging:
 
     "policy" draws `samples` networks a step and makes the better ones of them likelier (Williams 1992, with the mean of
     the other samples as the baseline); "gradient" goes along the gradient of all options at once (`nets.relaxed`). For
-    the share `warmup` only weights are trained. `sharpen` is the weight of the entropy in nats at the end of the run, to
-    which it rises as the square of the time.
+    the share `warmup` only weights are trained. `sharpen` is the weight of the entropy in nats at the end of the run,
+    to which it rises as the square of the time.
     """
 
     method: Literal["policy", "gradient"] = "policy"
@@ -108,8 +111,8 @@ def converge(
     """Trains weights and distribution together, yielding after every epoch; the last `code` is the answer.
 
     `costs` are those of the supernet's space. Resumes from its `checkpoint` to the same result. Raises what
-    `train_supernet` does, `InvalidInput` where there is nothing to choose or, for the gradient, nothing to relax, and
-    `LimitImpossible`, before anything is trained, where no network is near the target.
+    `train_supernet` does, and before anything is trained `InvalidInput` where there is nothing to choose, too little
+    training, or for the gradient nothing to relax, and `LimitImpossible` where no network is near the target.
     """
     if costs.graph != supernet.space:
         raise InvalidInput("the costs are of another space than the supernet; prepare the estimator with its space")
@@ -129,7 +132,7 @@ def converge(
 
 
 def _read(note: dict[str, Any]) -> Convergence:
-    return Convergence(**(note | {"code": tuple(note["code"])}))
+    return replace(Convergence(**note), code=tuple(note["code"]))
 
 
 class _Run:
@@ -157,7 +160,12 @@ class _Run:
         self.distribution = Distribution(supernet.space.cardinalities, self.where)
         self.expected = ExpectedLatency(costs, self.where)
         self.relaxed = Relaxed(supernet) if how.method == "gradient" else None
-        self.moves = max(1.0, recipe.epochs * self.steps * (1 - how.warmup))
+        self.moves = recipe.epochs * self.steps * (1 - how.warmup)
+        if self.moves < LEAST_MOVES:
+            raise InvalidInput(
+                f"{self.moves:.0f} training steps are left after the warm-up, a distribution needs {LEAST_MOVES}: give "
+                "more epochs or images, or smaller batches"
+            )
         self.adam = torch.optim.Adam([self.distribution.logits], betas=(0.5, 0.99))
 
     def epoch(self, number: int) -> Convergence:
@@ -190,7 +198,12 @@ class _Run:
         for again in cycle(range(1 << 20)):
             found = 0
             for step in batches_of(
-                self.task, "validation", None, self.recipe.batch_size, self.supernet.sizes, [self.seed, 2, number, again]
+                self.task,
+                "validation",
+                None,
+                self.recipe.batch_size,
+                self.supernet.sizes,
+                [self.seed, 2, number, again],
             ):
                 found += 1
                 yield step
@@ -254,14 +267,12 @@ class _Run:
             entropy = float(self.distribution.entropy())
         most = float(np.log(np.array(self.supernet.space.cardinalities)).sum())
         code, latency_s = landing(self.distribution, self.costs, self.target_s, self.seed)
-        metrics = supernet_metrics(
-            self.supernet, code, self.task, images=WATCHED, seed=self.seed, device=self.device
-        )
+        metrics = supernet_metrics(self.supernet, code, self.task, images=WATCHED, seed=self.seed, device=self.device)
         return Convergence(number, loss, expected, entropy / most, code, latency_s, metrics)
 
     def save(self, path: Path) -> None:
         known = self.adam.state[self.distribution.logits]
-        self.training.extra = {"logits": self.distribution.logits.detach(), **{k: v for k, v in known.items()}}
+        self.training.extra = {"logits": self.distribution.logits.detach(), **known}
         self.training.save(path)
 
     def load(self, path: Path) -> None:

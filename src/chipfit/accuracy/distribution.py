@@ -127,13 +127,15 @@ def pull(
     It does what a very large weight of the latency would, whatever the size of the loss beside it.
     """
     latency_s = expected(distribution, generator)
+    if not latency_s.requires_grad:
+        return  # all networks take the same time
     (slope,) = torch.autograd.grad(latency_s, [distribution.logits])
     steep = float(slope.square().sum())
     if steep == 0:
         return
     step = slope * ((target_s - float(latency_s.detach())) / steep)
     with torch.no_grad():
-        distribution.logits.add_(step * min(1.0, most / float(step.abs().max())) if bool(step.any()) else step)
+        distribution.logits.add_(step.clamp(-most, most))
 
 
 def check_target(costs: SpaceCosts, target_s: float) -> None:

@@ -6,8 +6,8 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chipfit.accuracy.train import Recipe, placed
+from chipfit.accuracy.train import Recipe, first, placed
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.files import write_whole
 from chipfit.nets.supernet import Code, Supernet
@@ -60,6 +60,7 @@ class Step:
     batches: Mapping[Size, tuple[Tensor, Tensor]]
 
     def at(self, size: Size) -> tuple[Tensor, Tensor]:
+        """Images (n, channels, height, width) of a size, and their targets."""
         return self.batches[size]
 
 
@@ -72,17 +73,16 @@ def batches_of(
     task: Task, split: str, images: int | None, batch_size: int, sizes: Sequence[Size], seed: Sequence[int]
 ) -> Iterator[Step]:
     """Shuffled batches of a split at several sizes at once, of at most `images` images; never one image alone."""
-    images = min(task.sizes[split], images or task.sizes[split])
-    streams = [task.batches(split, batch_size, size, np.random.default_rng(list(seed))) for size in sizes]
-    for number, batches in enumerate(islice(zip(*streams, strict=True), math.ceil(images / batch_size))):
-        count = min(len(batches[0][1]), images - number * batch_size)
-        if count < 2:
-            continue  # batch normalisation has no variance over one image
-        yield Step(number, {size: (x[:count], y[:count]) for size, (x, y) in zip(sizes, batches, strict=True)})
+    streams = [
+        first(task.batches(split, batch_size, size, np.random.default_rng(list(seed))), images) for size in sizes
+    ]
+    for number, batches in enumerate(zip(*streams, strict=True)):
+        if len(batches[0][0]) > 1:  # batch normalisation has no variance over one image
+            yield Step(number, dict(zip(sizes, batches, strict=True)))
 
 
 class Diverged(Exception):
-    """A loss or a gradient is not a number; what it was of. Internal: `Training.guard` makes a `TrainingFailed` of it."""
+    """A loss or a gradient is not a number: which. Internal: `Training.failed` makes a `TrainingFailed` of it."""
 
 
 def sandwich_step(
@@ -93,7 +93,7 @@ def sandwich_step(
     Raises `Diverged` before a loss that is not a number reaches the weights.
     """
     taught: Tensor | None = None
-    first = math.nan
+    found = math.nan
     for position, code in enumerate(codes):
         inputs, targets = step.at(supernet.size(code))
         with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
@@ -104,14 +104,15 @@ def sandwich_step(
             raise Diverged(f"the loss of network {code}")
         loss.backward()  # type: ignore[no-untyped-call]
         if position == 0:
-            first, taught = value, outputs.detach()
-    return first
+            found, taught = value, outputs.detach() if isinstance(outputs, Tensor) else None
+    return found
 
 
 def _loss(task: Task, outputs: Tensor, targets: Tensor, taught: Tensor | None, distil: float) -> Tensor:
     """The task's loss; for a pupil whose outputs are scores of classes, the cross-entropy with those of its teacher."""
-    scores = outputs.ndim in (2, 4) and outputs.shape[1] == len(task.classes)
-    if taught is None or distil == 0 or not scores or taught.shape != outputs.shape:
+    if taught is None or distil == 0 or not isinstance(outputs, Tensor) or taught.shape != outputs.shape:
+        return task.loss(outputs, targets)
+    if outputs.ndim not in (2, 4) or outputs.shape[1] != len(task.classes):
         return task.loss(outputs, targets)
     soft = F.softmax(taught.float(), 1)
     learnt = -(soft * F.log_softmax(outputs.float(), 1)).sum(1).mean()
@@ -124,7 +125,7 @@ class Training:
     def __init__(self, supernet: Supernet, recipe: Recipe, name: str) -> None:
         self.supernet = supernet
         self.name = f"{name}, {recipe}, supernet of seed {supernet.seed}, {supernet.space.digest}"
-        self.history: list[dict[str, object]] = []
+        self.history: list[dict[str, Any]] = []
         self.extra: dict[str, Tensor] = {}
         decayed = [p for p in supernet.parameters() if p.ndim > 1]
         plain = [p for p in supernet.parameters() if p.ndim <= 1]
@@ -156,8 +157,8 @@ class Training:
         rate = self.optimizer.param_groups[0]["lr"]
         return TrainingFailed(
             f"{what} is not a number in epoch {epoch + 1}, step {step.number + 1} of the supernet (learning rate "
-            f"{rate:.3g}); its weights are those of the end of epoch {epoch} again: lower the learning rate, or warm up "
-            "longer"
+            f"{rate:.3g}); its weights are those of the end of epoch {epoch} again: lower the learning rate, or "
+            "warm up longer"
         )
 
     def save(self, path: Path) -> None:

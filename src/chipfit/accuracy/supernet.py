@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from chipfit.accuracy.sandwich import (
@@ -20,7 +19,7 @@ from chipfit.accuracy.sandwich import (
     sandwich_step,
     steps_of,
 )
-from chipfit.accuracy.train import Epoch, Recipe, placed, resolve_device, set_rate
+from chipfit.accuracy.train import Epoch, Recipe, evaluate, placed, resolve_device, set_rate
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network
@@ -62,7 +61,7 @@ def train_supernet(
     training = Training(supernet, recipe, f"supernet, {plan}, seed {seed}")
     if checkpoint is not None and checkpoint.exists():
         training.load(checkpoint, where)
-        yield from (Epoch(**epoch) for epoch in training.history)  # type: ignore[arg-type]
+        yield from (Epoch(**epoch) for epoch in training.history)
     for number in range(len(training.history) + 1, recipe.epochs + 1):
         begin = time.monotonic()
         loss = _epoch(training, task, recipe, plan, seed, number, where)
@@ -120,7 +119,7 @@ def supernet_metrics(
     device: str = "auto",
     calibration: int = CALIBRATION,
 ) -> dict[str, float]:
-    """The task's metrics of the network of a code with inherited weights, on the first `images` of the validation split.
+    """The task's metrics of the network of a code with inherited weights, on the first `images` for validation.
 
     Its statistics are measured first, on `calibration` training images that `seed` draws (Yu and Huang 2019, section
     3.3). None takes all validation images.
@@ -128,18 +127,7 @@ def supernet_metrics(
     if images is not None and images < 1:
         raise InvalidInput(f"metrics on {images} validation images mean nothing; give 1 or more")
     module = _measured(supernet.network(code), task, seed, device, calibration)
-    where, size = resolve_device(device), image_size(module.graph)
-    outputs: list[torch.Tensor] = []
-    targets: list[torch.Tensor] = []
-    left = task.sizes["validation"] if images is None else images
-    with torch.inference_mode():
-        for inputs, wanted in task.batches("validation", BATCH, size):
-            outputs.append(module(placed(inputs[:left], where)).float().cpu())
-            targets.append(wanted[:left])
-            left -= len(inputs)
-            if left <= 0:
-                break
-    return task.metrics(torch.cat(outputs), torch.cat(targets))
+    return evaluate(module, task, "validation", device=device, batch_size=BATCH, images=images)
 
 
 def calibrated(

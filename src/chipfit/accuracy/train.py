@@ -20,6 +20,8 @@ from chipfit.files import write_whole
 from chipfit.nets.module import GraphModule
 from chipfit.tasks.task import Task
 
+Batch = tuple[torch.Tensor, torch.Tensor]
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -108,18 +110,35 @@ def train(
 
 
 def evaluate(
-    module: torch.nn.Module, task: Task, split: str, *, device: str = "auto", batch_size: int = 128
+    module: torch.nn.Module,
+    task: Task,
+    split: str,
+    *,
+    device: str = "auto",
+    batch_size: int = 128,
+    images: int | None = None,
 ) -> dict[str, float]:
-    """The task's metrics of a module on one split, in evaluation mode."""
+    """The task's metrics of a module on one split or its first `images`, in evaluation mode."""
     where = resolve_device(device)
     module.to(where).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     outputs: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
     with torch.inference_mode():
-        for inputs, wanted in task.batches(split, batch_size, _size(module)):
+        for inputs, wanted in first(task.batches(split, batch_size, _size(module)), images):
             outputs.append(module(placed(inputs, where)).float().cpu())
             targets.append(wanted)
     return task.metrics(torch.cat(outputs), torch.cat(targets))
+
+
+def first(batches: Iterator[Batch], images: int | None) -> Iterator[Batch]:
+    """Batches up to a number of images, the last one cut; all of them for None."""
+    left = math.inf if images is None else images
+    for inputs, wanted in batches:
+        count = int(min(left, len(inputs)))
+        yield inputs[:count], wanted[:count]
+        left -= count
+        if left <= 0:
+            return
 
 
 def placed(inputs: torch.Tensor, where: torch.device) -> torch.Tensor:

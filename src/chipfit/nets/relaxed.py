@@ -29,7 +29,7 @@ from chipfit.graph.ops import (
     Resize,
     Select,
 )
-from chipfit.graph.values import Choice, Value, choices_in
+from chipfit.graph.values import Choice, Shape, Value, choices_in
 from chipfit.nets.lowering import Run, lower
 from chipfit.nets.module import parameter_name
 from chipfit.nets.supernet import Supernet
@@ -58,8 +58,8 @@ class Relaxed:
     """Runs all options of a supernet together, each weighed by its gate.
 
     Alternatives are added up by their gates (Wu et al. 2019, FBNet, eq. 6), channels and rims of windows count as much
-    as the options that hold them do (Wan et al. 2020, FBNetV2, section 3.1), which is differentiable in the gates. Where
-    all gates are 0 or 1, outputs in training mode are those of the network that they choose. Raises `InvalidInput` for
+    as the options that hold them do (Wan et al. 2020, FBNetV2, section 3.1): differentiable in the gates. Where all
+    gates are 0 or 1, outputs in training mode are those of the network that they choose. Raises `InvalidInput` for
     decisions that change more than widths, windows and alternatives, such as the size of the input: use a policy then.
     """
 
@@ -116,7 +116,7 @@ class Relaxed:
 def contracted(values: Tensor, factors: Sequence[Tensor]) -> Tensor:
     """A table with one axis per factor in front, summed over them with these weights."""
     for factor in factors:
-        values = torch.tensordot(factor, values, dims=([0], [0]))
+        values = torch.tensordot(factor, values, dims=1)
     return values
 
 
@@ -159,10 +159,10 @@ def _refuse(key: str, value: Choice) -> None:
 def _mask(supernet: Supernet, node: Node, masks: Sequence[Presence | None]) -> Presence | None:
     """How much each channel of a node's output is there; None where all always are."""
     space, op, whole = supernet.space, node.op, supernet.whole
-    shape = space.input_shapes(node)[0] if node.inputs else ()
+    shape: Shape = space.input_shapes(node)[0] if node.inputs else ()
     match op:
-        case Conv2d() if is_depthwise(op, shape[1]):
-            return _repeated(masks[0], int(whole.tensors[node.key][1]) // int(whole.tensors[node.inputs[0]][1]))
+        case Conv2d() if is_depthwise(op, space.shapes[node.inputs[0]][1]):
+            return _repeated(masks[0], whole.tensors[node.key][1] // whole.tensors[node.inputs[0]][1])
         case Conv2d() | ConvTranspose2d() | Linear():
             if isinstance(op, Linear) and len(shape) != 2 and (masks[0] is not None or isinstance(op.out, Choice)):
                 raise _mixes(node)
@@ -234,7 +234,10 @@ def _beside(masks: Sequence[Presence | None], sizes: Sequence[int]) -> Presence 
     if all(mask is None for mask in masks):
         return None
     return lambda gates: torch.cat(
-        [_like(torch.ones(size), gates) if mask is None else mask(gates) for mask, size in zip(masks, sizes, strict=True)]
+        [
+            _like(torch.ones(size), gates) if mask is None else mask(gates)
+            for mask, size in zip(masks, sizes, strict=True)
+        ]
     )
 
 

@@ -79,7 +79,7 @@ class Supernet(nn.Module):
             parameter = parameter_name(name)
             tensor = _cut(own[parameter], subnet.cuts[parameter])  # type: ignore[arg-type]
             weights[name] = np.array(tensor.detach().cpu().numpy(), np.float32, order="C")
-        options = "-".join(str(option) for option in self._checked(code)) or "whole"
+        options = "-".join(str(option) for option in _as_code(code)) or "whole"
         return Network(f"supernet {options}", subnet.graph, weights)
 
     def load(self, code: Sequence[int], weights: Weights) -> None:
@@ -90,7 +90,9 @@ class Supernet(nn.Module):
             parameter = parameter_name(name)
             tensor = own[parameter]
             assert tensor is not None
-            places = np.ix_(*(_places(cut, size) for cut, size in zip(subnet.cuts[parameter], tensor.shape, strict=True)))
+            places = np.ix_(
+                *(_places(cut, size) for cut, size in zip(subnet.cuts[parameter], tensor.shape, strict=True))
+            )
             with torch.no_grad():
                 tensor[places] = torch.from_numpy(np.asarray(weights[name])).to(tensor.device)
 
@@ -100,19 +102,17 @@ class Supernet(nn.Module):
 
     @property
     def sizes(self) -> tuple[tuple[int, int] | None, ...]:
-        """All sizes of images that networks of the space take."""
+        """All sizes of images that networks of the space take: height and width, or None for other inputs."""
         shape = self.space.inputs[0].shape
         if len(shape) != 4:
             return (None,)
+        # Height and width as one number, so that only pairs that occur together are found.
         pair = shape[2] * (1 << 20) + shape[3]
         pairs = np.unique(pair.values) if isinstance(pair, Choice) else np.array([pair])
         return tuple((int(each) >> 20, int(each) & ((1 << 20) - 1)) for each in pairs)
 
-    def _checked(self, code: Sequence[int]) -> Code:
-        return tuple(int(option) for option in code)
-
     def _subnet(self, code: Sequence[int]) -> _Subnet:
-        key = self._checked(code)
+        key = _as_code(code)
         found = self._known.pop(key, None)
         if found is None:
             graph = self.space.close(key)
@@ -132,6 +132,10 @@ class Supernet(nn.Module):
         inputs = tuple(Input(f"input {place}", self.whole.tensors[name]) for place, name in enumerate(node.inputs))
         alone = Node(node.key, op, tuple(item.key for item in inputs))
         return initialise(Graph(inputs, (alone,), (node.key,)), generator)
+
+
+def _as_code(code: Sequence[int]) -> Code:
+    return tuple(int(option) for option in code)
 
 
 def image_size(graph: Graph) -> tuple[int, int] | None:
