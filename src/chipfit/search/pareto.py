@@ -51,6 +51,8 @@ def constrained_ranks(objectives: Floats, violation: Floats | None = None) -> Ra
     """
     failed = _failed(objectives, violation)
     feasible = ~failed if violation is None else ~failed & (violation <= 0)
+    if len(objectives) and feasible.all():
+        return _sorted_fronts(objectives)
     infeasible = ~failed & ~feasible
     ranks = np.zeros(len(objectives), dtype=np.int64)
     following = 0

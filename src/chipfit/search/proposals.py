@@ -18,6 +18,7 @@ ENUMERATED_SIZE = 100_000
 
 _ATTEMPTS = 4
 _SMALLEST_BATCH = 64
+_LEAST_SHARE = 0.25
 _INITIAL_POOL, _ANCHORS, _SPREAD = 2048, 256, 256
 _CLIMBERS, _MUTANTS, _ROUNDS = 64, 16, 32
 
@@ -32,10 +33,14 @@ def mutate(codes: Codes, cardinalities: tuple[int, ...], rate: float, generator:
     open_decisions = np.flatnonzero(options > 1)
     if not len(open_decisions):
         return codes.copy()
-    changed = (generator.random(codes.shape) < rate) & (options > 1)
-    untouched = np.flatnonzero(~changed.any(axis=1))
-    changed[untouched, generator.choice(open_decisions, len(untouched))] = True
-    rows, decisions = np.nonzero(changed)
+    rows = np.arange(len(codes))
+    if rate > 0:
+        changed = (generator.random(codes.shape) < rate) & (options > 1)
+        untouched = np.flatnonzero(~changed.any(axis=1))
+        changed[untouched, generator.choice(open_decisions, len(untouched))] = True
+        rows, decisions = np.nonzero(changed)
+    else:
+        decisions = generator.choice(open_decisions, len(codes))
     old, last = codes[rows, decisions], options[decisions] - 1
     chance = generator.random((3, len(rows)))
     up = ((chance[0] < 0.5) | (old == 0)) & (old < last)
@@ -106,6 +111,7 @@ class Proposals:
         self._pending: Names = {}
         self._admissible_exist = False
         self._listed: Codes | None = None
+        self._fresh_share = 1.0
 
     @property
     def seen(self) -> int:
@@ -166,28 +172,30 @@ class Proposals:
             found |= self._enumerated(count - len(found), excluded=found)
         elif len(found) < count:
             found |= self._climbed(count - len(found), excluded=found)
-        return self._ask(self._spread(self._codes_of(found), count, anchors))
+        if len(found) > count:
+            found = self._spread(found, count, anchors)
+        self._pending.update(found)
+        return self._codes_of(found)
 
     def initial(self, count: int) -> Codes:
         """Fresh codes (n, d) to start from: the zero code, then a cover of the free objectives."""
         zero = np.zeros((1, len(self.domain.cardinalities)), dtype=np.int64)
-        first = self._ask(self._codes_of(self._fresh(zero, {}))) if count > 0 else zero[:0]
+        first = self._fresh(zero, {}) if count > 0 else {}
+        self._pending.update(first)
         latest = range(max(0, len(self.history) - _ANCHORS), len(self.history))
         anchors = np.concatenate([self.history.codes(latest), self.pending])[-_ANCHORS:]
         rest = self.draw(count - len(first), self.diverse, _INITIAL_POOL, anchors)
-        return np.concatenate([first, rest])
+        return np.concatenate([self._codes_of(first), rest])
 
     def _codes_of(self, names: Names) -> Codes:
         return codes_of(list(names), len(self.domain.cardinalities))
 
-    def _ask(self, codes: Codes) -> Codes:
-        self._pending.update(dict.fromkeys(keys(codes)))
-        return codes
-
-    def _spread(self, codes: Codes, count: int, anchors: Codes | None) -> Codes:
+    def _spread(self, found: Names, count: int, anchors: Codes | None) -> Names:
+        codes = self._codes_of(found)
         points = self.domain.free_costs(codes).objectives
         away = points[:0] if anchors is None or not points.shape[1] else self.domain.free_costs(anchors).objectives
-        return codes[spread_choice(points, count, away, self._generator)]
+        chosen = spread_choice(points, count, away, self._generator)
+        return dict.fromkeys(keys(codes[chosen]))
 
     def _admissible(self, costs: FreeCosts) -> NDArray[np.bool_]:
         """Which codes meet the free limits; remembers whether any ever did."""
@@ -211,7 +219,9 @@ class Proposals:
 
     def _sampled(self, sample: Sampler, count: int, pool: int, excluded: Names | None = None) -> Names:
         """The first fresh codes, at most pool, of one batch and of further, growing ones until count are found."""
-        found = self._fresh(sample(max(pool, _SMALLEST_BATCH)), excluded or {})
+        size = max(_SMALLEST_BATCH, int(pool / self._fresh_share))
+        found = self._fresh(sample(size), excluded or {})
+        self._fresh_share = min(1.0, max(0.9 * len(found) / size, _LEAST_SHARE))
         for attempt in range(1, _ATTEMPTS):
             if len(found) >= count:
                 break
