@@ -11,7 +11,7 @@ from chipfit.search.history import History
 from chipfit.search.pareto import constrained_ranks, crowding_distance
 from chipfit.search.proposals import Proposals, mutate
 
-_POOL_PER_CODE = 4
+_POOL_PER_CODE, _MOST_SPARE = 4, 64
 _CROSSOVER_SHARE = 0.9
 _MUTATED_SHARE = 0.5
 
@@ -28,6 +28,11 @@ def select(objectives: NDArray[np.float64], violation: NDArray[np.float64], coun
     """
     ranks = constrained_ranks(objectives, violation)
     return np.lexsort((-crowding_distance(objectives, ranks), ranks))[:count]
+
+
+def _pool(count: int) -> int:
+    """So many fresh codes are drawn for count of them, to choose from by their free objectives."""
+    return min(_POOL_PER_CODE * count, count + _MOST_SPARE)
 
 
 class NSGA2:
@@ -53,7 +58,7 @@ class NSGA2:
         if self._proposals.seen < self._capacity or not len(self._parents):
             return self._proposals.initial(n)
         return self._proposals.draw(
-            n, self._offspring, pool=_POOL_PER_CODE * n, anchors=self._proposals.pending[-self._capacity :]
+            n, self._offspring, pool=_pool(n), anchors=self._proposals.pending[-self._capacity :]
         )
 
     def tell(self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None) -> None:
@@ -124,7 +129,7 @@ class RegularizedEvolution:
             parents = codes[self._tournaments(objectives, violation, count)]
             return mutate(parents, proposals.domain.cardinalities, 0.0, self._generator)
 
-        return proposals.draw(n, offspring, pool=_POOL_PER_CODE * n, anchors=proposals.pending[-self._capacity :])
+        return proposals.draw(n, offspring, pool=_pool(n), anchors=proposals.pending[-self._capacity :])
 
     def tell(self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None) -> None:
         """Values of codes, see `Algorithm.tell`."""

@@ -19,7 +19,7 @@ ENUMERATED_SIZE = 100_000
 _ATTEMPTS = 4
 _SMALLEST_BATCH = 64
 _LEAST_SHARE = 0.25
-_INITIAL_POOL, _ANCHORS, _SPREAD = 2048, 256, 256
+_INITIAL_POOL, _ANCHORS, _SPREAD = 2048, 256, 64
 _CLIMBERS, _MUTANTS, _ROUNDS = 64, 16, 32
 
 
@@ -112,6 +112,7 @@ class Proposals:
         self._admissible_exist = False
         self._listed: Codes | None = None
         self._fresh_share = 1.0
+        self._rounds = _ROUNDS
 
     @property
     def seen(self) -> int:
@@ -254,7 +255,7 @@ class Proposals:
         """Fresh codes from random hill climbs: to within the limits, then out of the front's shadow."""
         found: Names = {}
         climbers = nearest = self.domain.canonicalised(self.uniform(_CLIMBERS))
-        for _ in range(_ROUNDS):
+        for _ in range(self._rounds):
             parents = np.repeat(climbers, _MUTANTS, axis=0)
             children = mutate(parents, self.domain.cardinalities, 1.0 / parents.shape[1], self._generator)
             children = self.domain.canonicalised(children)
@@ -264,11 +265,14 @@ class Proposals:
             wanted = self._wanted(costs)
             found |= self._unseen(flat[wanted], excluded)
             if len(found) >= count:
+                self._rounds = _ROUNDS
                 return _first(found, count)
             shadow = np.maximum(self.history.dominated_by(costs.objectives), 0.0)
             order = np.lexsort((shadow, costs.violation, np.repeat(np.arange(_CLIMBERS), 1 + _MUTANTS)))
             climbers = flat[order[:: 1 + _MUTANTS]]
             nearest = flat[np.argsort(costs.violation, kind="stable")]
+        # What is told only narrows what is wanted: where a climb fell short, the next one is likely to as well.
+        self._rounds = max(1, self._rounds // 2)
         if not self._admissible_exist:
             found |= self._unseen(nearest, excluded)
         return _first(found, count)
