@@ -1,8 +1,10 @@
-"""Algorithms on integer codes, exact minima of additive costs, Pareto mathematics."""
+"""Algorithms on integer codes, exact minima and fronts of additive costs, Pareto mathematics."""
 
 from chipfit.search.algorithm import Algorithm, Codes, Domain, FreeCosts
+from chipfit.search.constrained import cheapest
 from chipfit.search.evolution import NSGA2, RegularizedEvolution
 from chipfit.search.exact import Minimum, Table, extremes, minimum, total
+from chipfit.search.front import Front, front
 from chipfit.search.history import History
 from chipfit.search.pareto import (
     constrained_ranks,
@@ -21,16 +23,19 @@ __all__ = [
     "Codes",
     "Domain",
     "FreeCosts",
+    "Front",
     "History",
     "Minimum",
     "Proposals",
     "RandomSearch",
     "RegularizedEvolution",
     "Table",
+    "cheapest",
     "constrained_ranks",
     "crowding_distance",
     "dominates",
     "extremes",
+    "front",
     "front_mask",
     "hypervolume",
     "minimum",

@@ -82,9 +82,7 @@ class NSGA2:
         entrants = self._generator.integers(0, len(self._parents), (2, count, 2))
         first, second = self._parents[entrants.min(axis=2)]
         chance = self._generator.random((2, count))
-        children = np.where(
-            chance[:1].T < _CROSSOVER_SHARE, uniform_crossover(first, second, self._generator), first
-        )
+        children = np.where(chance[:1].T < _CROSSOVER_SHARE, uniform_crossover(first, second, self._generator), first)
         # What equals a parent is known already; of the others, most good ones come of crossover alone.
         mutated = (chance[1] < _MUTATED_SHARE) | (children == first).all(axis=1) | (children == second).all(axis=1)
         children[mutated] = mutate(children[mutated], self._proposals.domain.cardinalities, 0.0, self._generator)

@@ -210,9 +210,7 @@ class Proposals:
     def _unseen(self, codes: Codes, excluded: Names) -> Names:
         pending, history = self._pending, self.history
         found = dict.fromkeys(keys(codes))
-        return {
-            name: None for name in found if name not in pending and name not in excluded and name not in history
-        }
+        return {name: None for name in found if name not in pending and name not in excluded and name not in history}
 
     def _fresh(self, codes: Codes, excluded: Names) -> Names:
         codes = self.domain.canonicalised(codes)
