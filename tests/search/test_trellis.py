@@ -43,5 +43,5 @@ def test_a_decision_that_all_depend_on_stays_open_and_no_other() -> None:
 
 def test_too_many_decisions_that_meet_are_named() -> None:
     tables = [Table((a, b), np.ones((9, 9))) for a in range(9) for b in range(a)]
-    with pytest.raises(InvalidInput, match="decisions .* meet in tables"):
+    with pytest.raises(InvalidInput, match=r"decisions .* meet in tables"):
         trellis([tables], [9] * 9, max_layer_entries=9**5)

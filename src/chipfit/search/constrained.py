@@ -36,13 +36,13 @@ def cheapest(
 ) -> Minimum:
     """The smallest sum of costs over all codes whose sums of tables do not exceed their bounds.
 
-    A Lagrangian relaxation of the limits gives lower bounds for every partial code (Handler and Zang 1980), a label
+    A Lagrangian relaxation of the limits gives lower bounds for every partial code (Handler and Zang 1980), and label
     setting over the trellis of the tables the code: partial codes are dropped that another one dominates in cost and
-    all limits, that can no longer meet a limit, or whose bound is no less than a code found. Where more than max_partial
-    are left those of the lowest bounds stay, and the result is exact only if what was dropped could not be better.
-    A sum may exceed its bound by rounding (1e-9 of the largest sum). Raises InvalidInput for tables that do not fit and
-    where more decisions meet than max_layer_entries allows, LimitImpossible where no code within the limits was found;
-    the message says whether there is none.
+    all limits, that can no longer meet a limit, or whose bound is no less than a code found. Where more than
+    max_partial are left those of the lowest bounds stay; the result is then exact only if none that was dropped could
+    be better. A sum may exceed its bound by rounding (1e-9 of the largest sum). Raises InvalidInput for tables that do
+    not fit and where more decisions meet than max_layer_entries allows, LimitImpossible where no code within the limits
+    was found; the message says whether there is none.
     """
     if max_partial < 1 or not np.isfinite([bound for _, bound in limits]).all():
         raise InvalidInput("give finite bounds of limits, and room for at least one partial code")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import moocore
 import numpy as np
@@ -118,7 +119,7 @@ def undominated(values: Floats, groups: Ints, group_count: int) -> Ints:
     falling, group = second[order], groups[order]
     bounds = [0, *(np.flatnonzero(group[1:] != group[:-1]) + 1).tolist(), len(order)]
     lowest = np.empty_like(falling)
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         lowest[begin] = np.inf
         np.minimum.accumulate(falling[begin : end - 1], out=lowest[begin + 1 : end])
     kept = order[falling < lowest]

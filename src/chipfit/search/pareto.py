@@ -128,7 +128,7 @@ def shadowed(points: Floats, front: Floats) -> Bools:
         return (last >= 0) & (steps[last, 1] <= points[:, 1])
     block = max(1, _LARGEST_BLOCK // max(1, front.size))
     parts = [
-        (front[None] <= points[start : start + block, None]).all(axis=2).any(axis=1)
+        np.any((front[None] <= points[start : start + block, None]).all(axis=2), axis=1)
         for start in range(0, len(points), block)
     ]
     return np.concatenate([np.zeros(0, dtype=np.bool_), *parts])
