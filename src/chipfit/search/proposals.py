@@ -178,6 +178,12 @@ class Proposals:
         self._pending.update(found)
         return self._codes_of(found)
 
+    def take(self, codes: Codes, count: int) -> Codes:
+        """The first count of codes (n, d) that are fresh, in their order, counted as asked from now on."""
+        found = _first(self._fresh(codes, {}), count)
+        self._pending.update(found)
+        return self._codes_of(found)
+
     def initial(self, count: int) -> Codes:
         """Fresh codes (n, d) to start from: the zero code, then a cover of the free objectives."""
         zero = np.zeros((1, len(self.domain.cardinalities)), dtype=np.int64)
@@ -218,9 +224,9 @@ class Proposals:
 
     def _sampled(self, sample: Sampler, count: int, pool: int, excluded: Names | None = None) -> Names:
         """The first fresh codes, at most pool, of one batch and of further, growing ones until count are found."""
-        size = max(_SMALLEST_BATCH, int(pool / self._fresh_share))
-        found = self._fresh(sample(size), excluded or {})
-        self._fresh_share = min(1.0, max(0.9 * len(found) / size, _LEAST_SHARE))
+        batch = sample(max(_SMALLEST_BATCH, int(pool / self._fresh_share)))
+        found = self._fresh(batch, excluded or {})
+        self._fresh_share = min(1.0, max(0.9 * len(found) / max(1, len(batch)), _LEAST_SHARE))
         for attempt in range(1, _ATTEMPTS):
             if len(found) >= count:
                 break
