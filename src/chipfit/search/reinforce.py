@@ -61,14 +61,15 @@ class Reinforce:
     """REINFORCE with a moving baseline (Williams 1992; for architectures Zoph and Le 2017, Bender et al. 2020).
 
     A policy draws each decision from a distribution of its own. Every code told moves it by learning_rate times its
-    advantage over the moving average of rewards, in units of their moving standard deviation. The free objectives' part
-    of the reward is a control variate: its gradient comes from many samples of the policy, none of them evaluated. A code that breaks a limit counts as worse than all that do not, the more the further it is from it; a
-    failed one as the worst. The first `start` codes cover the free objectives.
+    advantage over the moving average of rewards, in units of the standard deviation of the latest. The free objectives' part
+    of the reward is a control variate: its gradient comes from many samples of the policy, none of them evaluated.
+    A code that breaks a limit counts as worse than all that do not, the more the further it is from it; a failed one as
+    badly as the furthest. The first `start` codes cover the free objectives.
     Raises InvalidInput for a learning rate that is not positive or a start below 1.
     """
 
     def __init__(
-        self, domain: Domain, seed: int, reward: Reward | None = None, learning_rate: float = 0.2, start: int = 16
+        self, domain: Domain, seed: int, reward: Reward | None = None, learning_rate: float = 0.1, start: int = 16
     ) -> None:
         if not learning_rate > 0 or start < 1:
             raise InvalidInput(f"learning rate {learning_rate}, start {start}: give a positive rate and at least 1")
@@ -78,7 +79,7 @@ class Reinforce:
         self._learning_rate = learning_rate
         self._start = start
         self._told: list[int] = []
-        self._baseline, self._variance = np.nan, 0.0
+        self._baseline, self._unit = np.nan, 1.0
         self._worst, self._largest = np.inf, 0.0
         most = max(domain.cardinalities, default=1)
         self._closed = np.arange(most) >= np.asarray(domain.cardinalities, dtype=np.int64)[:, None]
@@ -115,7 +116,7 @@ class Reinforce:
     def _renew(self) -> None:
         """Moves the policy by all that was told since it was last asked."""
         told, self._told = list(dict.fromkeys(self._told)), []
-        history, domain = self._proposals.history, self._proposals.domain
+        history = self._proposals.history
         latest = history.succeeded(range(max(0, len(history) - _LATEST), len(history)))
         if not told or not latest:
             return
@@ -124,7 +125,9 @@ class Reinforce:
         spread = np.where(deviation > 0, deviation, 1.0)
         codes, objectives, violation = history.codes(told), history.objectives(told), history.violation(told)
         known = self._proposals.domain.free_costs(codes[:0]).objectives.shape[1]
-        share = _share(self._reward(recent, spread), self._free_reward(recent[:, :known], spread))
+        rewards = self._reward(recent, spread)
+        self._unit = float(rewards.std()) or 1.0
+        share = _share(rewards, self._free_reward(recent[:, :known], spread))
         rewards = self._reward(objectives, spread) - share * self._free_reward(objectives[:, :known], spread)
         self._move(codes, self._advantages(self._penalised(rewards, violation)), self._learning_rate)
         if share > 0:
@@ -139,10 +142,6 @@ class Reinforce:
         paid = np.zeros((len(free_objectives), len(spread) - free_objectives.shape[1]))
         return self._reward(np.concatenate([free_objectives, paid], axis=1), spread)
 
-    @property
-    def _unit(self) -> float:
-        return float(np.sqrt(self._variance)) if self._variance > 0 else 1.0
-
     def _penalised(self, rewards: Floats, violation: Floats) -> Floats:
         """Rewards (n,) with failed and infeasible codes below all others told so far."""
         failed = np.isnan(rewards)
@@ -155,13 +154,11 @@ class Reinforce:
         return np.where(failed, floor - self._unit, rewards)
 
     def _advantages(self, rewards: Floats) -> Floats:
-        mean, variance = float(rewards.mean()), float(rewards.var())
+        mean = float(rewards.mean())
         if np.isnan(self._baseline):
-            self._baseline, self._variance = mean, variance
+            self._baseline = mean
         advantages = np.clip((rewards - self._baseline) / self._unit, -_LARGEST, _LARGEST)
-        variance += (mean - self._baseline) ** 2
         self._baseline += (1 - _SMOOTHING) * (mean - self._baseline)
-        self._variance += (1 - _SMOOTHING) * (variance - self._variance)
         return advantages
 
     def _move(self, codes: Codes, advantages: Floats, rate: float) -> None:
