@@ -61,10 +61,10 @@ class Reinforce:
     """REINFORCE with a moving baseline (Williams 1992; for architectures Zoph and Le 2017, Bender et al. 2020).
 
     A policy draws each decision from a distribution of its own. Every code told moves it by learning_rate times its
-    advantage over the moving average of rewards, in units of the standard deviation of the latest. The free objectives' part
-    of the reward is a control variate: its gradient comes from many samples of the policy, none of them evaluated.
-    A code that breaks a limit counts as worse than all that do not, the more the further it is from it; a failed one as
-    badly as the furthest. The first `start` codes cover the free objectives.
+    advantage over the moving average of rewards, in units of the standard deviation of the latest. The part of the
+    reward that is free is a control variate: its gradient comes from many samples of the policy, none of them
+    evaluated. A code that breaks a limit counts as worse than all that do not, the more the further it is from it; a
+    failed one as badly as the furthest. The first `start` codes cover the free objectives.
     Raises InvalidInput for a learning rate that is not positive or a start below 1.
     """
 
