@@ -185,9 +185,7 @@ def chain(decisions: int, options: int, axes: int, generator: np.random.Generato
 
 
 def exact() -> None:
-    print(
-        f"\n{'exact front, tables over neighbours':48}{'codes':>12}{'points':>8}{'exact':>7}{'ms':>8}{'gap / extent':>14}"
-    )
+    print(f"\n{'exact front':48}{'codes':>12}{'points':>8}{'exact':>7}{'ms':>8}{'gap / extent':>14}")
     for decisions, options, columns, axes, epsilon in (
         (20, 5, 2, 1, 0.0),
         (26, 4, 2, 1, 0.0),
