@@ -139,6 +139,7 @@ def contestants(seeds: int, slow: int) -> Iterator[tuple[str, Callable[[Additive
     if find_spec("pymoo") is not None:
         yield "pymoo NSGA-II, population 100", by_pymoo(100), slow
         yield "pymoo NSGA-II, population 200", by_pymoo(200), slow
+    yield "chipfit NSGA2, asked for 1,000", ours(NSGA2, 0, 1000, EVALUATIONS), seeds
     yield "chipfit NSGA2, asked for 500", ours(NSGA2, 0, 500, EVALUATIONS), seeds
     yield "chipfit NSGA2, asked for 250", ours(NSGA2, 0, 250, EVALUATIONS), seeds
     yield "chipfit NSGA2, population and asks 100", ours(of(100), 0, 100, EVALUATIONS), seeds

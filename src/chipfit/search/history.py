@@ -1,6 +1,6 @@
 """What an algorithm was told, in order."""
 
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,11 @@ class History:
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._positions
+
+    @property
+    def names(self) -> KeysView[bytes]:
+        """The keys of all codes told, in order."""
+        return self._positions.keys()
 
     def add(self, codes: Codes, objectives: Floats, violation: Floats | None) -> list[int]:
         """Keeps the values of codes (see `Algorithm.tell`) and gives their positions, each once.

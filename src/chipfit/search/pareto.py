@@ -14,7 +14,9 @@ _LARGEST_BLOCK = 2**22
 
 
 def _failed(objectives: Floats, violation: Floats | None) -> Bools:
-    failed = np.asarray(np.isnan(objectives).any(axis=1), dtype=np.bool_)
+    failed = np.zeros(len(objectives), dtype=np.bool_)
+    for column in objectives.T:
+        failed |= np.isnan(column)
     return failed if violation is None else failed | np.isnan(violation)
 
 
@@ -72,7 +74,9 @@ def _sorted_fronts(objectives: Floats) -> Ranks:
     order = np.lexsort(objectives.T[::-1])
     points = objectives[order]
     new = np.ones(len(points), dtype=np.bool_)
-    new[1:] = (points[1:] != points[:-1]).any(axis=1)
+    new[1:] = False
+    for column in points.T:
+        new[1:] |= column[1:] != column[:-1]
     distinct = points[new]
     found = _fronts_of_two(distinct) if objectives.shape[1] == 2 else moocore.pareto_rank(distinct)
     ranks = np.empty(len(points), dtype=np.int64)

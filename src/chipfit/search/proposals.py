@@ -214,9 +214,9 @@ class Proposals:
         return self._admissible(costs) & ~self.history.shadowed(costs.objectives)
 
     def _unseen(self, codes: Codes, excluded: Names) -> Names:
-        pending, history = self._pending, self.history
+        pending, told = self._pending, self.history.names
         found = dict.fromkeys(keys(codes))
-        return {name: None for name in found if name not in pending and name not in excluded and name not in history}
+        return {name: None for name in found if name not in told and name not in pending and name not in excluded}
 
     def _fresh(self, codes: Codes, excluded: Names) -> Names:
         codes = self.domain.canonicalised(codes)
