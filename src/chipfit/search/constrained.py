@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 Limit = tuple[Sequence[Table], float]
 """Tables and what their sum must not exceed."""
 
-MAX_PARTIAL = 2**16
+MAX_PARTIAL = 2**14
 """Most partial codes that are carried along by default."""
 
 _FIRST_WIDTH, _GROWTH = 64, 8

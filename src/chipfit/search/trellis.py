@@ -84,29 +84,33 @@ def trellis(
 
 
 def _order(scopes: set[frozenset[int]], cardinalities: Sequence[int]) -> list[int]:
-    """Greedily the decision after which the fewest combinations of options must be told apart."""
-    neighbours = {d: frozenset().union(*(s for s in scopes if d in s)) - {d} for d in range(len(cardinalities))}
+    """Greedily the decision that can be closed, with all that it meets, at the fewest combinations of options."""
+    neighbours = {
+        d: set[int]().union(*(scope for scope in scopes if d in scope)) - {d} for d in range(len(cardinalities))
+    }
     waiting = {d: set(neighbours[d]) for d in neighbours}
+    sizes = [math.log2(count) for count in cardinalities]
     order: list[int] = []
-    taken: set[int] = set()
+    unclosed = set(neighbours)
     open_now: set[int] = set()
 
-    def cost(decision: int) -> tuple[float, float, int, int]:
-        candidates = open_now | {decision}
-        left = [d for d in candidates if waiting[d] - {decision}]
-        across = sum(math.log(cardinalities[d]) for d in left)
-        # Of equal ones that with the fewest neighbours to come: a chain begins at an end.
-        within = sum(math.log(cardinalities[d]) for d in candidates)
-        return round(across, 9), round(within, 9), len(waiting[decision]), decision
+    def cost(decision: int) -> tuple[float, float, int]:
+        scope = open_now | waiting[decision] | {decision}
+        placed = waiting[decision] | {decision}
+        after = sum(sizes[d] for d in scope if not waiting[d] <= placed)
+        return round(sum(sizes[d] for d in scope), 9), round(after, 9), decision
 
-    while len(order) < len(cardinalities):
-        nearby = {d for each in open_now for d in waiting[each]} or set(neighbours) - taken
-        chosen = min(nearby, key=cost)
-        order.append(chosen)
-        taken.add(chosen)
-        for each in neighbours[chosen]:
-            waiting[each].discard(chosen)
-        open_now = {d for d in open_now | {chosen} if waiting[d]}
+    while unclosed:
+        nearby = open_now.union(*(waiting[d] for d in open_now), *(neighbours[d] & unclosed for d in open_now))
+        chosen = min(nearby or unclosed, key=cost)
+        # Last, as nothing waits for it then.
+        placed = [*sorted(waiting[chosen]), *([] if chosen in open_now else [chosen])]
+        order += placed
+        for decision in placed:
+            for each in neighbours[decision]:
+                waiting[each].discard(decision)
+        open_now = {d for d in open_now.union(placed) if waiting[d]}
+        unclosed -= {d for d in {chosen, *placed, *unclosed} if not waiting[d] and d in order}
     return order
 
 
