@@ -24,6 +24,8 @@ from chipfit.run.study import COMBINED, Study
 from chipfit.run.workers import task_of
 from chipfit.search.algorithm import Algorithm, Domain
 from chipfit.search.evolution import NSGA2, RegularizedEvolution
+from chipfit.search.local import LocalSearch
+from chipfit.search.reinforce import Reinforce
 from chipfit.search.simple import RandomSearch
 from chipfit.tasks.cache import digest
 from chipfit.tasks.task import Task
@@ -41,12 +43,26 @@ def _random(domain: Domain, seed: int, trials: int) -> Algorithm:
     return RandomSearch(domain, seed)
 
 
+def _reinforce(domain: Domain, seed: int, trials: int) -> Algorithm:
+    return Reinforce(domain, seed, start=_population(trials))
+
+
+def _local(domain: Domain, seed: int, trials: int) -> Algorithm:
+    return LocalSearch(domain, seed, start=max(1, min(10, trials // 4)))
+
+
 def _population(trials: int) -> int:
     """A population that a budget of so many trials renews a few times."""
     return max(4, min(64, trials // 4))
 
 
-ALGORITHMS: Mapping[str, AlgorithmMaker] = {"nsga2": _nsga2, "aging": _aging, "random": _random}
+ALGORITHMS: Mapping[str, AlgorithmMaker] = {
+    "nsga2": _nsga2,
+    "aging": _aging,
+    "random": _random,
+    "reinforce": _reinforce,
+    "local": _local,
+}
 """Short names of search algorithms; anything else is module:NAME."""
 
 
