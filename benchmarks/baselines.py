@@ -19,7 +19,7 @@ POPULATION = 20
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A table as a search problem: n networks of which `loss` (n,) is paid for and `cost` (n,) is free, or is not there.
+    """A table as a search problem: n networks of which `loss` (n,) is paid for; `cost` (n,), if any, is free.
 
     `codes` (n, d) are the listed codes, `row` gives the row of each code, -1 for one that is not listed. `usable` says
     which rows may be trained; `signs` (n, h) are free hints.
@@ -114,7 +114,12 @@ def pymoo_nsga2(problem: Problem, seed: int, budget: int) -> Rows:
     width = len(problem.cardinalities)
     columns = 1 if problem.cost is None else 2
     space = PymooProblem(
-        n_var=width, n_obj=columns, n_ieq_constr=1, xl=np.zeros(width), xu=np.array(problem.cardinalities) - 1, vtype=int
+        n_var=width,
+        n_obj=columns,
+        n_ieq_constr=1,
+        xl=np.zeros(width),
+        xu=np.array(problem.cardinalities) - 1,
+        vtype=int,
     )
     operators = {
         "sampling": IntegerRandomSampling(),

@@ -2,7 +2,7 @@
 
 Run as `OMP_NUM_THREADS=1 python benchmarks/nas_tables.py [one] [latency] [accel] [overhead]`; without words, everything
 (about 20 minutes of one core). The tables are looked for in the directory that CHIPFIT_TEST_DATA names, or in
-../shared/data. SEEDS says how often each search is repeated (environment, 50); Optuna's in two dimensions a fifth of it.
+../shared/data. The environment's SEEDS says how often each search is repeated (50), Optuna's of two objectives a fifth.
 
 one       NAS-Bench-201, CIFAR-10, one objective: trainings until the optimum of the column is found, at most 150. The
           columns are the test and validation accuracy after 200 epochs and after the short schedule.
@@ -46,7 +46,7 @@ DATA = Path(os.environ.get("CHIPFIT_TEST_DATA") or Path(__file__).parents[2] / "
 SEEDS = int(os.environ.get("SEEDS", "50"))
 WAYS = ((2,), (0, 4), (1, 5), (0, 3, 5))
 """The edges of each way through a cell of NAS-Bench-201."""
-BATCH = 10
+BATCH = 5
 
 
 def table(name: str) -> list[dict[str, str]]:
