@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import chipfit
+from chipfit.accuracy.surrogate import fit
 from chipfit.errors import InvalidInput, JournalMismatch
 from chipfit.files import named
 from chipfit.run.journal import Journal
 from chipfit.run.problem import Problem, prepare
 from chipfit.run.stages import AlgorithmMaker, Event, check_fits, run
 from chipfit.run.study import Study
+from chipfit.run.tabular import ACCURACY, table_of
 from chipfit.run.workers import task_of
 from chipfit.search.algorithm import Algorithm, Domain
 from chipfit.search.evolution import NSGA2, RegularizedEvolution
+from chipfit.search.guided import Guided
 from chipfit.search.simple import RandomSearch
 from chipfit.tasks.cache import digest
 from chipfit.tasks.task import Task
@@ -38,12 +41,16 @@ def _random(domain: Domain, seed: int, trials: int) -> Algorithm:
     return RandomSearch(domain, seed)
 
 
+def _guided(domain: Domain, seed: int, trials: int) -> Algorithm:
+    return Guided(domain, seed, fit)
+
+
 def _population(trials: int) -> int:
     """A population that a budget of so many trials renews a few times."""
     return max(4, min(64, trials // 4))
 
 
-ALGORITHMS: Mapping[str, AlgorithmMaker] = {"nsga2": _nsga2, "aging": _aging, "random": _random}
+ALGORITHMS: Mapping[str, AlgorithmMaker] = {"nsga2": _nsga2, "aging": _aging, "random": _random, "guided": _guided}
 """Short names of search algorithms; anything else is module:NAME."""
 
 
@@ -57,7 +64,10 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     problem = prepare(study, progress)
     problem.require_satisfiable()
     task = None
-    if study.accuracy is None:
+    tabular = (study.accuracy or "").startswith(ACCURACY)
+    if tabular:
+        table_of(study)
+    elif study.accuracy is None:
         task = task_of(study.task, progress)
         check_fits(problem, task.outputs, task.input_shape[0])
     else:
@@ -65,7 +75,8 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     with Journal(directory) as journal:
         journal.claim(study.identity, study.digest)
         _note_provenance(journal, problem, task)
-        yield from run(problem, journal, make, study.workers)
+        # What is looked up is there at once: processes would take longer to start.
+        yield from run(problem, journal, make, 1 if tabular else study.workers)
         journal.note("finished", "yes")
 
 
@@ -81,6 +92,8 @@ def algorithm_maker(name: str) -> AlgorithmMaker:
 def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> None:
     """Keeps what the figures of a run rest on; raises `JournalMismatch` when it is not what it was before."""
     data: dict[str, Any] = {"source": f"the user's own ({problem.study.accuracy})"}
+    if (problem.study.accuracy or "").startswith(ACCURACY):
+        data = {"source": problem.study.accuracy, "fingerprint": table_of(problem.study).digest}
     if task is not None:
         data = {"source": task.source, "sizes": task.sizes, "fingerprint": task.fingerprint, "metric": task.metric}
     model = f"{problem.space.digest} {digest(problem.network.weights)}"

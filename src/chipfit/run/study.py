@@ -28,6 +28,9 @@ COSTS = ("latency", "energy", "weights", "peak_memory", "parameters", "macs")
 """What can be an objective or a limit besides accuracy. All are known before any training."""
 
 
+GIVEN = "given"
+"""Opens, under [space], the decisions that the model itself comes with."""
+
 Objective = Literal["latency", "energy", "weights", "peak_memory", "parameters", "macs", "accuracy"]
 
 
@@ -87,6 +90,19 @@ class TaskSettings(_Section):
     train: int | None = Field(default=None, ge=1)
     validation: int | None = Field(default=None, ge=1)
     test: int | None = Field(default=None, ge=1)
+
+
+class TableSettings(_Section):
+    """Which columns of a table hold accuracies, where `accuracy` is "table:FILE" and nothing is trained.
+
+    `column` is looked up in every stage; `search_column`, if any, in the search instead of it, such as a short
+    schedule's; `test_column` gives the accuracy on the test split at the end. `percent` says that they go to 100.
+    """
+
+    column: str = "accuracy"
+    search_column: str | None = None
+    test_column: str | None = None
+    percent: bool = False
 
 
 class TrainingSettings(_Section):
@@ -171,6 +187,8 @@ class LimitSettings(_Section):
 class Study(_Section):
     """One study. `space` gives the options of each edit, `variants` which edits each row of the table may use.
 
+    `space` has given = true where the model comes with decisions of its own. `model` is what `load` reads, or
+    "published:NAME"; `accuracy` is "module:function" for own training, or "table:FILE" for looking it up.
     `estimator` is a file that `chipfit fit` or `chipfit calibrate` wrote; without one the target's own predicts.
     """
 
@@ -187,6 +205,7 @@ class Study(_Section):
     threads: int = Field(default=1, ge=1)
     device: str = "auto"
     task: TaskSettings = TaskSettings()
+    table: TableSettings = TableSettings()
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     limits: LimitSettings = LimitSettings()
@@ -195,7 +214,7 @@ class Study(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Study:
-        if unknown := [edit for edit in self.space if edit not in SPACE_EDITS]:
+        if unknown := [edit for edit in self.space if edit not in (*SPACE_EDITS, GIVEN)]:
             raise ValueError(f"space.{unknown[0]}: there is no such edit; known are {', '.join(SPACE_EDITS)}")
         if not self.opened:
             raise ValueError("space: opens no decision; set at least one, such as fuse = true")
@@ -295,6 +314,9 @@ def _localise(data: dict[str, Any], directory: Path) -> None:
     for key in ("model", "target", "estimator"):
         if key in data:
             data[key] = local(data[key])
+    kind, colon, rest = str(data.get("accuracy", "")).partition(":")
+    if colon and kind == "table":
+        data["accuracy"] = f"table:{local(rest)}"
     task = data.get("task")
     if isinstance(task, dict) and isinstance(task.get("data"), str):
         kind, colon, rest = task["data"].partition(":")

@@ -18,6 +18,7 @@ from chipfit.accuracy.train import Recipe
 from chipfit.errors import TrainingFailed
 from chipfit.graph.graph import Graph
 from chipfit.run.study import Study, TaskSettings
+from chipfit.run.tabular import ACCURACY, looked_up
 from chipfit.tasks.task import Task
 
 POLL_S = 0.2
@@ -234,6 +235,11 @@ def _train(setting: Setting, job: Job, begin: float) -> Iterator[Progress | Outc
     from chipfit.nets.network import save_weights
 
     study = setting.study
+    if (study.accuracy or "").startswith(ACCURACY):
+        metrics = looked_up(study, job.stage, job.code)
+        save_weights(job.weights, {})
+        yield Outcome(job.number, "done", metrics, seconds=time.monotonic() - begin)
+        return
     graph = setting.space.close(job.code)
     module = GraphModule(graph, starting_weights(setting, job, graph))
     if study.accuracy is not None:
