@@ -88,18 +88,15 @@ class Surrogate:
     def __call__(self, features: Features) -> tuple[Floats, Floats]:
         alike = _likeness(features, self.features)
         squares = (features.hints**2).mean(axis=1) if features.hints.shape[1] else np.zeros(len(features))
-        first, second = np.zeros(len(features)), np.zeros(len(features))
-        for member, share in zip(self.members, self.shares, strict=True):
+        means, variances = np.empty((2, len(self.members), len(features)))
+        for number, member in enumerate(self.members):
             across = alike.covariance(member.kernel)
             reduced = solve_triangular(member.factor, across.T, lower=True, check_finite=False)
             prior = 1.0 + member.kernel.hint_share * 0.5 * (squares - 1.0)
-            variance = member.variance * np.maximum(prior - np.einsum("ij,ij->j", reduced, reduced), 1e-9)
-            mean = member.mean + across @ member.weights
-            first += share * mean
-            second += share * (variance + mean**2)
-        centred = second - first**2
-        smallest = 1e-9 * max(member.variance for member in self.members)
-        return first, np.sqrt(np.maximum(centred, smallest))
+            variances[number] = member.variance * np.maximum(prior - np.einsum("ij,ij->j", reduced, reduced), 1e-9)
+            means[number] = member.mean + across @ member.weights
+        mean = self.shares @ means
+        return mean, np.sqrt(self.shares @ (variances + (means - mean) ** 2))
 
 
 def fit(features: Features, values: Floats) -> Surrogate:

@@ -67,11 +67,13 @@ def table_of(study: Study) -> AccuracyTable:
         raise InvalidInput(f"accuracy {study.accuracy!r}: a table needs a published space as the model: {spaces}")
     settings = study.table
     columns = tuple(dict.fromkeys(filter(None, (settings.column, settings.search_column, settings.test_column))))
-    return _read(Path((study.accuracy or "").removeprefix(ACCURACY)), columns, study.model, settings.percent)
+    path = Path((study.accuracy or "").removeprefix(ACCURACY))
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    return _read(path, changed, columns, study.model, settings.percent)
 
 
 @cache
-def _read(path: Path, columns: tuple[str, ...], model: str, percent: bool) -> AccuracyTable:
+def _read(path: Path, changed: int, columns: tuple[str, ...], model: str, percent: bool) -> AccuracyTable:
     return read_table(path, columns, published(model).code_of, percent)
 
 
