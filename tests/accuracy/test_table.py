@@ -60,7 +60,6 @@ def test_a_network_that_is_not_listed_is_a_failure(path: Path) -> None:
         ("net,short\n0 0,1\n", "there is no column 'full'; there are net, short"),
         ("net,full\n", "has no rows"),
         ("", "there is no column"),
-        ("net,full\n0 0,0.5\n0 0,0.6\n", r"line 3: the network \[0, 0\] is in line 2 as well"),
         ("net,full\n0 0,good\n", "line 2: full = 'good' is no number"),
         ("net,full\n0 0,91.5\n", r"full = 91.5 is no fraction of 1; for percent, set table.percent = true"),
         ("net,full\n,0.5\n", "line 2: names no network"),
@@ -78,13 +77,21 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str 
         read_table(path, ("full",), code_of)
 
 
+def test_a_network_trained_twice_has_the_mean(tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("net,full\n0 0,0.5\n0 1,0.9\n0 0,0.6\n0 0,\n")
+    table = read_table(path, ("full",), code_of)
+    assert table.accuracy((0, 0), "full") == pytest.approx(0.55)
+    assert table.lines == {(0, 0): 2, (0, 1): 3}
+
+
 def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="No such file"):
         read_table(tmp_path / "none.csv", ("full",), code_of)
     (tmp_path / "broken.csv.gz").write_bytes(b"no gzip")
     with pytest.raises(InvalidInput, match="not a readable table"):
         read_table(tmp_path / "broken.csv.gz", ("full",), code_of)
+    path = tmp_path / "far.csv"
+    path.write_text("net,full\n0 0,101\n")
     with pytest.raises(InvalidInput, match="0 to 100"):
-        path = tmp_path / "far.csv"
-        path.write_text("net,full\n0 0,101\n")
         read_table(path, ("full",), code_of, percent=True)

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from chipfit.errors import InvalidInput, TrainingFailed
 
@@ -24,7 +25,7 @@ CodeOf = Callable[[Mapping[str, str]], Code]
 class AccuracyTable:
     """Accuracies by code, as fractions of 1: `columns` has those of each column that was read.
 
-    `lines` says in which line of the file each network stands; `digest` is that of the file.
+    `lines` says in which line of the file each network stands first; `digest` is that of the file.
     """
 
     path: Path
@@ -44,11 +45,12 @@ class AccuracyTable:
 def read_table(path: Path, columns: tuple[str, ...], code_of: CodeOf, percent: bool = False) -> AccuracyTable:
     """Reads a table of networks, .csv or .csv.gz with a head line; columns are fractions of 1, or percent.
 
-    Empty cells and NaN are networks without an accuracy. Raises `InvalidInput`, with the line, for a file that cannot
-    be read, a column that is not there, a network that stands in it twice, and what is no accuracy.
+    A network that was trained several times stands in several rows: its accuracy is their mean. Empty cells and NaN are
+    trainings without an accuracy. Raises `InvalidInput`, with the line, for a file that cannot be read, a column that
+    is not there, and what is no accuracy.
     """
     lines: dict[Code, int] = {}
-    found: dict[str, dict[Code, float]] = {column: {} for column in columns}
+    found: dict[str, dict[Code, list[float]]] = {column: {} for column in columns}
     content = _content(path)
     for line, row in _rows(path, content, columns):
         where = f"{path}, line {line}"
@@ -56,16 +58,15 @@ def read_table(path: Path, columns: tuple[str, ...], code_of: CodeOf, percent: b
             code = code_of(row)
         except InvalidInput as error:
             raise InvalidInput(f"{where}: {error}") from None
-        if code in lines:
-            raise InvalidInput(f"{where}: the network {list(code)} is in line {lines[code]} as well; keep one of them")
-        lines[code] = line
+        lines.setdefault(code, line)
         for column, values in found.items():
             value = _accuracy(row[column], percent, f"{where}: {column}")
             if value is not None:
-                values[code] = value
+                values.setdefault(code, []).append(value)
     if not lines:
         raise InvalidInput(f"{path}: has no rows; give a table of networks")
-    return AccuracyTable(path, lines, found, hashlib.sha256(content).hexdigest())
+    means = {column: {code: fmean(given) for code, given in values.items()} for column, values in found.items()}
+    return AccuracyTable(path, lines, means, hashlib.sha256(content).hexdigest())
 
 
 def _content(path: Path) -> bytes:
