@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chipfit.search import NSGA2, Algorithm, Codes, Domain, RandomSearch, RegularizedEvolution
+from chipfit.search import (
+    NSGA2,
+    AbsoluteTarget,
+    Algorithm,
+    Codes,
+    Domain,
+    LocalSearch,
+    RandomSearch,
+    RegularizedEvolution,
+    Reinforce,
+)
 from chipfit.testing.algorithms import check_algorithm
 
 Floats = NDArray[np.float64]
@@ -18,8 +28,11 @@ Floats = NDArray[np.float64]
         RandomSearch,
         lambda domain, seed: NSGA2(domain, seed, population=10),
         lambda domain, seed: RegularizedEvolution(domain, seed, population=10, sample=3),
+        lambda domain, seed: LocalSearch(domain, seed, start=4),
+        lambda domain, seed: Reinforce(domain, seed, start=4),
+        lambda domain, seed: Reinforce(domain, seed, AbsoluteTarget(50.0), start=4),
     ],
-    ids=["random", "nsga2", "regularized"],
+    ids=["random", "nsga2", "regularized", "local", "reinforce", "reinforce to a target"],
 )
 def test_the_algorithms_of_the_house_conform(make: Callable[[Domain, int], Algorithm]) -> None:
     check_algorithm(make)

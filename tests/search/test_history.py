@@ -3,6 +3,7 @@ import pytest
 
 from chipfit.errors import InvalidInput
 from chipfit.search import Domain, FreeCosts, History
+from chipfit.search.history import codes_of, keys
 
 FREE = Domain((3, 3), free=lambda codes: FreeCosts(codes.astype(np.float64), np.zeros(len(codes))))
 
@@ -63,3 +64,27 @@ def test_the_number_of_objectives_must_not_change() -> None:
     history.add(codes((0, 0)), np.zeros((1, 2)), None)
     with pytest.raises(InvalidInput, match="as before"):
         history.add(codes((0, 1)), np.zeros((1, 3)), None)
+
+
+def test_keys_are_the_codes_and_give_them_back() -> None:
+    given = np.random.default_rng(0).integers(0, 9, (20, 3))
+    assert (codes_of(keys(given), 3) == given).all()
+    assert keys(given)[4] == given[4].tobytes()
+    assert len(keys(np.empty((2, 0), np.int64))) == 2
+
+
+def test_of_a_code_told_twice_at_once_the_later_values_stay() -> None:
+    history = History(Domain((3, 3)))
+    assert history.add(codes((0, 1), (0, 1)), np.array([[1.0], [2.0]]), None) == [0]
+    assert history.objectives([0]).tolist() == [[2.0]]
+
+
+def test_many_codes_told_in_parts_are_kept_as_they_were() -> None:
+    generator = np.random.default_rng(0)
+    history = History(Domain((50, 50)))
+    told = np.stack(np.divmod(generator.permutation(2500), 50), axis=1)
+    for part in np.array_split(told, 37):
+        history.add(part, part * 2.0, part[:, 0] * 1.0)
+    assert (history.codes(range(2500)) == told).all()
+    assert (history.objectives(range(2500)) == told * 2.0).all()
+    assert (history.violation(range(2500)) == told[:, 0]).all()

@@ -12,6 +12,7 @@ from chipfit.search.pareto import (
     dominates,
     front_mask,
     hypervolume,
+    shadowed,
     ties,
 )
 
@@ -92,6 +93,17 @@ def test_the_front_is_what_no_point_dominates_and_is_neither_failed_nor_infeasib
     undominated = ~dominates(objectives, violation).any(axis=0)
     feasible = np.ones(len(objectives), dtype=bool) if violation is None else violation <= 0
     assert (front_mask(objectives, violation) == undominated & feasible & ~np.isnan(objectives).any(axis=1)).all()
+
+
+@given(evaluated(), evaluated())
+def test_the_shadow_of_a_front_is_what_its_points_weakly_dominate(
+    told: tuple[Floats, Floats | None], asked: tuple[Floats, Floats | None]
+) -> None:
+    columns = min(told[0].shape[1], asked[0].shape[1])
+    points = asked[0][:, :columns][~np.isnan(asked[0][:, :columns]).any(axis=1)]
+    front = told[0][:, :columns][front_mask(told[0][:, :columns])]
+    naive = [any((row <= point).all() for row in front) for point in points]
+    assert shadowed(points, front).tolist() == naive
 
 
 @given(evaluated(), st.randoms(use_true_random=False))

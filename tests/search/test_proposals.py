@@ -125,3 +125,17 @@ def test_what_is_told_is_no_longer_pending_and_counts_once() -> None:
     proposals.tell(codes[1:3], np.zeros((2, 1)), None)
     assert (proposals.pending == codes[[0, 3]]).all()
     assert proposals.seen == 4
+
+
+def test_taking_keeps_the_order_and_leaves_out_what_is_not_fresh() -> None:
+    proposals = Proposals(limited((4, 4), 4.0), generator())
+    codes = np.array([[3, 3], [1, 0], [0, 2], [1, 0], [2, 2]])
+    assert proposals.take(codes, 2).tolist() == [[1, 0], [0, 2]]
+    assert proposals.take(codes, 9).tolist() == [[2, 2]]
+    assert proposals.seen == 3
+
+
+def test_the_choice_of_many_is_as_many_and_each_once() -> None:
+    points = generator().random((500, 2))
+    chosen = spread_choice(points, 300, points[:0], generator())
+    assert len(set(chosen.tolist())) == 300

@@ -24,6 +24,8 @@ from chipfit.run.workers import task_of
 from chipfit.search.algorithm import Algorithm, Domain
 from chipfit.search.evolution import NSGA2, RegularizedEvolution
 from chipfit.search.guided import Guided
+from chipfit.search.local import LocalSearch
+from chipfit.search.reinforce import Reinforce
 from chipfit.search.simple import RandomSearch
 from chipfit.tasks.cache import digest
 from chipfit.tasks.task import Task
@@ -45,12 +47,27 @@ def _guided(domain: Domain, seed: int, trials: int) -> Algorithm:
     return Guided(domain, seed, fit)
 
 
+def _reinforce(domain: Domain, seed: int, trials: int) -> Algorithm:
+    return Reinforce(domain, seed, start=_population(trials))
+
+
+def _local(domain: Domain, seed: int, trials: int) -> Algorithm:
+    return LocalSearch(domain, seed, start=max(1, min(10, trials // 4)))
+
+
 def _population(trials: int) -> int:
     """A population that a budget of so many trials renews a few times."""
     return max(4, min(64, trials // 4))
 
 
-ALGORITHMS: Mapping[str, AlgorithmMaker] = {"nsga2": _nsga2, "aging": _aging, "random": _random, "guided": _guided}
+ALGORITHMS: Mapping[str, AlgorithmMaker] = {
+    "nsga2": _nsga2,
+    "aging": _aging,
+    "random": _random,
+    "reinforce": _reinforce,
+    "local": _local,
+    "guided": _guided,
+}
 """Short names of search algorithms; anything else is module:NAME."""
 
 

@@ -75,7 +75,9 @@ class Domain:
                 f"codes of shape {codes.shape} and type {codes.dtype}: "
                 f"give integers of shape (n, {len(self.cardinalities)})"
             )
-        outside = (codes < 0) | (codes >= np.asarray(self.cardinalities, dtype=np.int64))
+        limits = np.asarray(self.cardinalities, dtype=np.uint64)
+        # As unsigned integers, negative options are larger than any limit: one comparison finds both.
+        outside = codes.astype(np.int64, copy=False).view(np.uint64) >= limits
         if outside.any():
             row, decision = np.argwhere(outside)[0]
             raise InvalidInput(

@@ -11,13 +11,14 @@ from chipfit.search.history import History
 from chipfit.search.pareto import constrained_ranks, crowding_distance
 from chipfit.search.proposals import Proposals, mutate
 
-_POOL_PER_CODE = 4
+_POOL_PER_CODE, _MOST_SPARE = 4, 64
 _CROSSOVER_SHARE = 0.9
+_MUTATED_SHARE = 0.5
 
 
 def uniform_crossover(first: Codes, second: Codes, generator: np.random.Generator) -> Codes:
     """Each decision from either parent with equal chance: (n, d), (n, d) -> (n, d)."""
-    return np.where(generator.random(first.shape) < 0.5, first, second)
+    return np.where(generator.integers(0, 2, first.shape, dtype=np.bool_), first, second)
 
 
 def select(objectives: NDArray[np.float64], violation: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -27,6 +28,11 @@ def select(objectives: NDArray[np.float64], violation: NDArray[np.float64], coun
     """
     ranks = constrained_ranks(objectives, violation)
     return np.lexsort((-crowding_distance(objectives, ranks), ranks))[:count]
+
+
+def _pool(count: int) -> int:
+    """So many fresh codes are drawn for count of them, to choose from by their free objectives."""
+    return min(_POOL_PER_CODE * count, count + _MOST_SPARE)
 
 
 class NSGA2:
@@ -52,7 +58,7 @@ class NSGA2:
         if self._proposals.seen < self._capacity or not len(self._parents):
             return self._proposals.initial(n)
         return self._proposals.draw(
-            n, self._offspring, pool=_POOL_PER_CODE * n, anchors=self._proposals.pending[-self._capacity :]
+            n, self._offspring, pool=_pool(n), anchors=self._proposals.pending[-self._capacity :]
         )
 
     def tell(self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None) -> None:
@@ -75,10 +81,12 @@ class NSGA2:
         # `select` sorts best first, so the smaller index wins a binary tournament by rank and crowding.
         entrants = self._generator.integers(0, len(self._parents), (2, count, 2))
         first, second = self._parents[entrants.min(axis=2)]
-        crossed = self._generator.random((count, 1)) < _CROSSOVER_SHARE
-        children = np.where(crossed, uniform_crossover(first, second, self._generator), first)
-        cardinalities = self._proposals.domain.cardinalities
-        return mutate(children, cardinalities, 1.0 / max(1, len(cardinalities)), self._generator)
+        chance = self._generator.random((2, count))
+        children = np.where(chance[:1].T < _CROSSOVER_SHARE, uniform_crossover(first, second, self._generator), first)
+        # What equals a parent is known already; of the others, most good ones come of crossover alone.
+        mutated = (chance[1] < _MUTATED_SHARE) | (children == first).all(axis=1) | (children == second).all(axis=1)
+        children[mutated] = mutate(children[mutated], self._proposals.domain.cardinalities, 0.0, self._generator)
+        return children
 
 
 class RegularizedEvolution:
@@ -119,7 +127,7 @@ class RegularizedEvolution:
             parents = codes[self._tournaments(objectives, violation, count)]
             return mutate(parents, proposals.domain.cardinalities, 0.0, self._generator)
 
-        return proposals.draw(n, offspring, pool=_POOL_PER_CODE * n, anchors=proposals.pending[-self._capacity :])
+        return proposals.draw(n, offspring, pool=_pool(n), anchors=proposals.pending[-self._capacity :])
 
     def tell(self, codes: Codes, objectives: NDArray[np.float64], violation: NDArray[np.float64] | None = None) -> None:
         """Values of codes, see `Algorithm.tell`."""

@@ -69,7 +69,7 @@ def minimum(
     descent find. No table larger than max_table_entries, or than the largest one given, is built.
     Raises InvalidInput for tables that do not fit the cardinalities.
     """
-    _check(tables, cardinalities)
+    check(tables, cardinalities)
     buckets, bound, exact = _eliminate(list(tables), cardinalities, max_table_entries)
     code = np.zeros(len(cardinalities), dtype=np.int64)
     for decision, bucket in reversed(buckets):
@@ -93,7 +93,8 @@ def extremes(
     )
 
 
-def _check(tables: Sequence[Table], cardinalities: Sequence[int]) -> None:
+def check(tables: Sequence[Table], cardinalities: Sequence[int]) -> None:
+    """Raises InvalidInput for tables that do not fit the cardinalities."""
     for table in tables:
         if not all(0 <= axis < len(cardinalities) for axis in table.axes):
             raise InvalidInput(f"table over decisions {table.axes}: there are {len(cardinalities)} decisions")

@@ -1,5 +1,7 @@
 """Pareto mathematics on arrays. All objectives are minimised; a row with a NaN is a failed evaluation."""
 
+from bisect import bisect_right
+
 import moocore
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +10,13 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ranks = NDArray[np.int64]
 
+_LARGEST_BLOCK = 2**22
+
 
 def _failed(objectives: Floats, violation: Floats | None) -> Bools:
-    failed = np.asarray(np.isnan(objectives).any(axis=1), dtype=np.bool_)
+    failed = np.zeros(len(objectives), dtype=np.bool_)
+    for column in objectives.T:
+        failed |= np.isnan(column)
     return failed if violation is None else failed | np.isnan(violation)
 
 
@@ -47,6 +53,8 @@ def constrained_ranks(objectives: Floats, violation: Floats | None = None) -> Ra
     """
     failed = _failed(objectives, violation)
     feasible = ~failed if violation is None else ~failed & (violation <= 0)
+    if len(objectives) and feasible.all():
+        return _sorted_fronts(objectives)
     infeasible = ~failed & ~feasible
     ranks = np.zeros(len(objectives), dtype=np.int64)
     following = 0
@@ -63,8 +71,35 @@ def constrained_ranks(objectives: Floats, violation: Floats | None = None) -> Ra
 
 def _sorted_fronts(objectives: Floats) -> Ranks:
     # Equal points share a rank; sorting them once keeps that independent of how the library breaks ties.
-    distinct, inverse = np.unique(objectives, axis=0, return_inverse=True)
-    return np.asarray(moocore.pareto_rank(distinct), dtype=np.int64)[inverse.reshape(-1)]
+    order = np.lexsort(objectives.T[::-1])
+    points = objectives[order]
+    new = np.ones(len(points), dtype=np.bool_)
+    new[1:] = False
+    for column in points.T:
+        new[1:] |= column[1:] != column[:-1]
+    distinct = points[new]
+    found = _fronts_of_two(distinct) if objectives.shape[1] == 2 else moocore.pareto_rank(distinct)
+    ranks = np.empty(len(points), dtype=np.int64)
+    ranks[order] = np.asarray(found, dtype=np.int64)[np.cumsum(new) - 1]
+    return ranks
+
+
+def _fronts_of_two(points: Floats) -> list[int]:
+    """Ranks of different points (n, 2) in ascending order of the first, then of the second objective.
+
+    A point belongs to the first front whose lowest second objective so far is above its own; these lowest values
+    ascend with the rank. Source: Jensen 2003, section III-A.
+    """
+    lowest: list[float] = []
+    ranks: list[int] = []
+    for value in points[:, 1].tolist():
+        rank = bisect_right(lowest, value)
+        if rank == len(lowest):
+            lowest.append(value)
+        else:
+            lowest[rank] = value
+        ranks.append(rank)
+    return ranks
 
 
 def front_mask(objectives: Floats, violation: Floats | None = None) -> Bools:
@@ -81,6 +116,28 @@ def front_mask(objectives: Floats, violation: Floats | None = None) -> Bools:
     return mask
 
 
+def shadowed(points: Floats, front: Floats) -> Bools:
+    """Which points (n, m) some point of a front (f, m) weakly dominates, equal ones included: (n,).
+
+    No point of the front may dominate another one, and none have failed.
+    """
+    if not len(front):
+        return np.zeros(len(points), dtype=np.bool_)
+    if points.shape[1] == 1:
+        return points[:, 0] >= front[:, 0].min()
+    if points.shape[1] == 2:
+        # Along the front the second objective falls as the first rises: the last that is no worse decides.
+        steps = front[np.argsort(front[:, 0], kind="stable")]
+        last = np.searchsorted(steps[:, 0], points[:, 0], side="right") - 1
+        return (last >= 0) & (steps[last, 1] <= points[:, 1])
+    block = max(1, _LARGEST_BLOCK // max(1, front.size))
+    parts = [
+        np.any((front[None] <= points[start : start + block, None]).all(axis=2), axis=1)
+        for start in range(0, len(points), block)
+    ]
+    return np.concatenate([np.zeros(0, dtype=np.bool_), *parts])
+
+
 def crowding_distance(objectives: Floats, ranks: Ranks | None = None) -> Floats:
     """Crowding distance within each rank (Deb et al. 2002, section III-B): objectives (n, m) -> (n,).
 
@@ -88,17 +145,24 @@ def crowding_distance(objectives: Floats, ranks: Ranks | None = None) -> Floats:
     nothing. Without ranks all points are one front. Failed points have distance 0.
     """
     distance = np.zeros(len(objectives))
-    alive = ~_failed(objectives, None)
-    groups = np.zeros(len(objectives), dtype=np.int64) if ranks is None else ranks
-    for rank in np.unique(groups[alive]):
-        members = np.flatnonzero(alive & (groups == rank))
-        for column in objectives[members].T:
-            order = np.argsort(column, kind="stable")
-            ordered = column[order]
-            extent = ordered[-1] - ordered[0]
-            if extent > 0:
-                distance[members[order[1:-1]]] += (ordered[2:] - ordered[:-2]) / extent
-            distance[members[order[[0, -1]]]] = np.inf
+    alive = np.flatnonzero(~_failed(objectives, None))
+    if not len(alive):
+        return distance
+    groups = np.zeros(len(alive), dtype=np.int64) if ranks is None else ranks[alive]
+    sums = np.zeros(len(alive))
+    for column in objectives[alive].T:
+        order = np.lexsort((column, groups))
+        ordered, group = column[order], groups[order]
+        bounds = np.flatnonzero(group[1:] != group[:-1]) + 1
+        first, last = np.append(0, bounds), np.append(bounds, len(order)) - 1
+        extent = np.repeat(ordered[last] - ordered[first], last - first + 1)
+        gaps = np.zeros(len(order))
+        gaps[1:-1] = ordered[2:] - ordered[:-2]
+        np.divide(gaps, extent, out=gaps, where=extent > 0)
+        gaps[extent == 0] = 0.0
+        gaps[first] = gaps[last] = np.inf
+        sums[order] += gaps
+    distance[alive] = sums
     return distance
 
 
