@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
-from scipy.linalg.lapack import dpotrf, dpotrs
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from chipfit.errors import InvalidInput
 from chipfit.search.features import Features
@@ -89,18 +88,15 @@ class Surrogate:
     def __call__(self, features: Features) -> tuple[Floats, Floats]:
         alike = _likeness(features, self.features)
         squares = (features.hints**2).mean(axis=1) if features.hints.shape[1] else np.zeros(len(features))
-        first, second = np.zeros(len(features)), np.zeros(len(features))
-        for member, share in zip(self.members, self.shares, strict=True):
+        means, variances = np.empty((2, len(self.members), len(features)))
+        for number, member in enumerate(self.members):
             across = alike.covariance(member.kernel)
             reduced = solve_triangular(member.factor, across.T, lower=True, check_finite=False)
             prior = 1.0 + member.kernel.hint_share * 0.5 * (squares - 1.0)
-            variance = member.variance * np.maximum(prior - np.einsum("ij,ij->j", reduced, reduced), 1e-9)
-            mean = member.mean + across @ member.weights
-            first += share * mean
-            second += share * (variance + mean**2)
-        centred = second - first**2
-        smallest = 1e-9 * max(member.variance for member in self.members)
-        return first, np.sqrt(np.maximum(centred, smallest))
+            variances[number] = member.variance * np.maximum(prior - np.einsum("ij,ij->j", reduced, reduced), 1e-9)
+            means[number] = member.mean + across @ member.weights
+        mean = self.shares @ means
+        return mean, np.sqrt(self.shares @ (variances + (means - mean) ** 2))
 
 
 def fit(features: Features, values: Floats) -> Surrogate:
@@ -109,11 +105,13 @@ def fit(features: Features, values: Floats) -> Surrogate:
     The kernels of a small grid are weighted by their evidence, the marginal likelihood with a constant mean and a
     variance that are fitted: where hints do not help, kernels without them win. On small data, where one kernel could
     not be chosen, several are averaged, which widens the spread (Rasmussen and Williams 2006, sections 2.7 and 5.2).
-    Everything is closed form, at most `MOST_LEARNED` networks enter. Raises InvalidInput for no values or any that is
-    not finite.
+    Everything is closed form, at most `MOST_LEARNED` networks enter. Raises InvalidInput for no values, and for
+    values or features that are not finite.
     """
     if not len(values) or len(features) != len(values) or not np.isfinite(values).all():
         raise InvalidInput(f"{len(values)} values of {len(features)} networks: give one finite value for each")
+    if not (np.isfinite(features.options).all() and np.isfinite(features.hints).all()):
+        raise InvalidInput("features of networks are not finite: give 0 where a hint is missing")
     if len(values) > MOST_LEARNED:
         rows = _instructive(values)
         features, values = features.at(rows), values[rows]
@@ -161,10 +159,8 @@ def _solved(kernel: Kernel, covariance: Floats, values: Floats) -> _Solved:
     The variance is as if two more values with a variance of 1 had been seen, so that few values do not make it 0.
     """
     count = len(values)
-    factor, failed = dpotrf(covariance + kernel.noise * np.eye(count), lower=1, clean=1)
-    if failed:
-        raise InvalidInput("features of networks are not finite: check what the hints give")
-    solved, _ = dpotrs(factor, np.stack([values, np.ones(count)], axis=1), lower=1)
+    factor = cholesky(covariance + kernel.noise * np.eye(count), lower=True, check_finite=False)
+    solved = cho_solve((factor, True), np.stack([values, np.ones(count)], axis=1), check_finite=False)
     total = float(solved[:, 1].sum())
     mean = float(values @ solved[:, 1]) / total
     weights = solved[:, 0] - mean * solved[:, 1]

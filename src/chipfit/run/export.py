@@ -20,6 +20,7 @@ from chipfit.run.integers import Integers, export_integers
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem, amount, reopen
 from chipfit.run.summary import Summary
+from chipfit.run.tabular import ACCURACY
 
 FORMATS = get_args(Format)
 
@@ -41,6 +42,8 @@ def network_of(problem: Problem, summary: Summary, trial: Trial) -> Network:
     """The trained network of a trial. Raises `InvalidInput` when it has no weights."""
     if trial.status == "failed":
         raise InvalidInput(f"trial {trial.number} failed ({trial.why}); choose another")
+    if (summary.study.accuracy or "").startswith(ACCURACY):
+        raise InvalidInput(f"trial {trial.number} was looked up in a table and has no weights; train its network first")
     path = summary.directory / "weights" / Journal.weights_name(trial.number)
     return Network(f"{summary.study.name}-{trial.number}", problem.space.close(trial.code), load_weights(path))
 

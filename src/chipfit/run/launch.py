@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import chipfit
+from chipfit.accuracy.surrogate import fit
 from chipfit.errors import InvalidInput, JournalMismatch
 from chipfit.files import named
 from chipfit.run.journal import Journal
@@ -21,9 +22,11 @@ from chipfit.run.power import Meter, draw, place
 from chipfit.run.problem import Problem, prepare
 from chipfit.run.stages import AlgorithmMaker, Event, check_fits, run
 from chipfit.run.study import COMBINED, Study
+from chipfit.run.tabular import ACCURACY, table_of
 from chipfit.run.workers import task_of
 from chipfit.search.algorithm import Algorithm, Domain
 from chipfit.search.evolution import NSGA2, RegularizedEvolution
+from chipfit.search.guided import Guided
 from chipfit.search.local import LocalSearch
 from chipfit.search.reinforce import Reinforce
 from chipfit.search.simple import RandomSearch
@@ -41,6 +44,10 @@ def _aging(domain: Domain, seed: int, trials: int) -> Algorithm:
 
 def _random(domain: Domain, seed: int, trials: int) -> Algorithm:
     return RandomSearch(domain, seed)
+
+
+def _guided(domain: Domain, seed: int, trials: int) -> Algorithm:
+    return Guided(domain, seed, fit)
 
 
 def _reinforce(domain: Domain, seed: int, trials: int) -> Algorithm:
@@ -62,6 +69,7 @@ ALGORITHMS: Mapping[str, AlgorithmMaker] = {
     "random": _random,
     "reinforce": _reinforce,
     "local": _local,
+    "guided": _guided,
 }
 """Short names of search algorithms; anything else is module:NAME."""
 
@@ -76,7 +84,10 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     problem = prepare(study, progress, _curation_before(study, directory))
     problem.require_satisfiable()
     task = None
-    if study.accuracy is None:
+    tabular = (study.accuracy or "").startswith(ACCURACY)
+    if tabular:
+        table_of(study)
+    elif study.accuracy is None:
         task = task_of(study.task, progress)
         check_fits(problem, task.outputs, task.input_shape[0])
     else:
@@ -88,14 +99,16 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
         journal.claim(study.identity, study.digest)
         _note_provenance(journal, problem, task)
         note_place(journal, study, where)
-        events = run(problem, journal, make, study.workers)
+        # What is looked up is there at once: processes would take longer to start.
+        workers = 1 if tabular else study.workers
+        events = run(problem, journal, make, workers)
         if journal.about("finished") == "yes":
             yield from events
             return
-        meter = Meter(machine, study.workers * study.threads, _gpu(study))
+        meter = Meter(machine, workers * study.threads, _gpu(study))
         if journal.about("plan") is None:
             journal.note("plan", json.dumps(asdict(plan(problem, machine, task))))
-        yield from counted(events, Book(journal, study.workers, meter))
+        yield from counted(events, Book(journal, workers, meter))
         journal.note("finished", "yes")
 
 
@@ -141,6 +154,8 @@ def algorithm_maker(name: str) -> AlgorithmMaker:
 def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> None:
     """Keeps what the figures of a run rest on; raises `JournalMismatch` when it is not what it was before."""
     data: dict[str, Any] = {"source": f"the user's own ({problem.study.accuracy})"}
+    if (problem.study.accuracy or "").startswith(ACCURACY):
+        data = {"source": problem.study.accuracy, "fingerprint": table_of(problem.study).digest}
     if task is not None:
         data = {"source": task.source, "sizes": task.sizes, "fingerprint": task.fingerprint, "metric": task.metric}
     model = f"{problem.space.digest} {digest(problem.network.weights)}"

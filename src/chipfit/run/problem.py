@@ -20,7 +20,8 @@ from chipfit.graph.graph import Graph
 from chipfit.nets.load import load
 from chipfit.nets.network import Network
 from chipfit.run.amounts import amount
-from chipfit.run.study import Study
+from chipfit.run.study import GIVEN, Study
+from chipfit.run.tabular import MODEL, published
 from chipfit.search.algorithm import Codes, Domain, FreeCosts
 from chipfit.search.exact import Table, minimum
 from chipfit.spaces.curate import Curated, curate
@@ -223,7 +224,7 @@ def prepare(
     run of this study keeps of its curation, so that it is not curated anew. Raises `InvalidInput` for what cannot be
     used, an estimator file of another target among it.
     """
-    network = load(study.model, input_shape=study.input_shape, seed=study.seed, classes=study.classes)
+    network = _network(study)
     target = load_target(study.target)
     space, members = opened(network.graph, study.opened)
     file = Path(study.estimator) if study.estimator is not None else None
@@ -259,13 +260,27 @@ def reopen(summary: Summary, progress: Callable[..., Any] | None = None) -> Prob
     return problem
 
 
+def _network(study: Study) -> Network:
+    if study.model.startswith(MODEL):
+        return Network(study.model, published(study.model).space(), {})
+    return load(study.model, input_shape=study.input_shape, seed=study.seed, classes=study.classes)
+
+
 def opened(graph: Graph, settings: Mapping[str, Any]) -> tuple[Graph, dict[str, tuple[int, ...]]]:
-    """A space from a study's [space] section, and which decisions each edit opened."""
-    edits = {edit: options for edit, options in settings.items() if options is not False}
+    """A space from a study's [space] section, and which decisions each edit opened.
+
+    Raises `InvalidInput` where the graph has decisions of its own and the section does not say so, or the reverse.
+    """
+    own = {item.name for item in graph.decisions}
+    if bool(own) != bool(settings.get(GIVEN, False)):
+        there = f"has {len(own)} decisions of its own: set" if own else "has no decisions of its own: leave out"
+        raise InvalidInput(f"space: the model {there} {GIVEN} = true")
+    edits = {edit: options for edit, options in settings.items() if options is not False and edit != GIVEN}
     space = open_space(graph, edits)
-    names = {edit: {item.name for item in open_space(graph, {edit: edits[edit]}).decisions} for edit in edits}
+    names = {edit: {item.name for item in open_space(graph, {edit: edits[edit]}).decisions} - own for edit in edits}
+    names |= {GIVEN: own} if own else {}
     members = {
-        edit: tuple(index for index, item in enumerate(space.decisions) if item.name in names[edit]) for edit in edits
+        edit: tuple(index for index, item in enumerate(space.decisions) if item.name in names[edit]) for edit in names
     }
     if missing := {item.name for item in space.decisions} - set().union(*names.values()):
         raise InvalidInput(f"space: decisions {sorted(missing)} appear only when edits are combined; open fewer edits")

@@ -35,6 +35,9 @@ COMBINED = "combined"
 CURATE = "curate"
 """The key under [space] that is no edit: options that are not worth offering are left out."""
 
+GIVEN = "given"
+"""Opens, under [space], the decisions that the model itself comes with."""
+
 Objective = Literal["latency", "energy", "weights", "peak_memory", "parameters", "macs", "accuracy"]
 
 
@@ -94,6 +97,19 @@ class TaskSettings(_Section):
     train: int | None = Field(default=None, ge=1)
     validation: int | None = Field(default=None, ge=1)
     test: int | None = Field(default=None, ge=1)
+
+
+class TableSettings(_Section):
+    """Which columns of a table hold accuracies, where `accuracy` is "table:FILE" and nothing is trained.
+
+    `column` is looked up in every stage; `search_column`, if any, in the search instead of it, such as a short
+    schedule's; `test_column` gives the accuracy on the test split at the end. `percent` says that they go to 100.
+    """
+
+    column: str = "accuracy"
+    search_column: str | None = None
+    test_column: str | None = None
+    percent: bool = False
 
 
 class TrainingSettings(_Section):
@@ -244,7 +260,9 @@ class LimitSettings(_Section):
 class Study(_Section):
     """One study. `space` gives the options of each edit, `variants` which edits each row of the table may use.
 
-    `space` may also say `curate`: then a search is offered only the options that are worth it.
+    `space` has given = true where the model comes with decisions of its own, and may say `curate`: then a search is
+    offered only the options that are worth it. `model` is what `load` reads, or "published:NAME"; `accuracy` is
+    "module:function" for own training, or "table:FILE" for looking it up.
 
     `estimator` is a file that `chipfit fit` or `chipfit calibrate` wrote; without one the target's own predicts.
     """
@@ -262,6 +280,7 @@ class Study(_Section):
     threads: int = Field(default=1, ge=1)
     device: str = "auto"
     task: TaskSettings = TaskSettings()
+    table: TableSettings = TableSettings()
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = SearchSettings()
     limits: LimitSettings = LimitSettings()
@@ -271,7 +290,7 @@ class Study(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Study:
-        if unknown := [edit for edit in self.space if edit not in (*SPACE_EDITS, CURATE)]:
+        if unknown := [edit for edit in self.space if edit not in (*SPACE_EDITS, CURATE, GIVEN)]:
             raise ValueError(f"space.{unknown[0]}: there is no such edit; known are {', '.join(SPACE_EDITS)}, {CURATE}")
         curate = self.space.get(CURATE, False)
         if not isinstance(curate, (bool, Mapping)):
@@ -382,6 +401,9 @@ def _localise(data: dict[str, Any], directory: Path) -> None:
     for key in ("model", "target", "estimator"):
         if key in data:
             data[key] = local(data[key])
+    kind, colon, rest = str(data.get("accuracy", "")).partition(":")
+    if colon and kind == "table":
+        data["accuracy"] = f"table:{local(rest)}"
     task = data.get("task")
     if isinstance(task, dict) and isinstance(task.get("data"), str):
         kind, colon, rest = task["data"].partition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -23,8 +24,8 @@ def expected_improvement(front: Floats, reference: Floats, mean: Floats, spread:
 
     front (f, m) are points reached, f may be 0; reference (m,) bounds what counts. mean and spread (n, m) are normal
     and independent predictions; a spread of 0 says that the objective is known. Exact for up to three objectives.
-    With one objective it is the expected improvement. Source: the decomposition into boxes of Yang et al. 2019 (Efficient
-    computation of expected hypervolume improvement, section 4).
+    With one objective it is the expected improvement. Source: the box decomposition of Yang et al. 2019 (Journal of
+    Global Optimization 75).
     """
     lower, upper = free_boxes(front, reference)
     gains: list[Floats] = []
@@ -42,7 +43,7 @@ def expected_improvement(front: Floats, reference: Floats, mean: Floats, spread:
 
 
 def expected_below(threshold: Floats, mean: Floats, spread: Floats) -> Floats:
-    """E[max(0, threshold - Y)] of normal Y: threshold (t,), mean and spread (n,) -> (n, t); 0 for a threshold of -inf."""
+    """E[max(0, threshold - Y)] of normal Y: threshold (t,), mean and spread (n,) -> (n, t); 0 below -inf."""
     result = np.zeros((len(mean), len(threshold)))
     finite = np.isfinite(threshold)
     gap = threshold[finite][None, :] - mean[:, None]
@@ -72,10 +73,12 @@ def _boxes(front: Floats, reference: Floats) -> list[tuple[tuple[float, ...], tu
     if len(reference) == 1:
         best = min([float(reference[0]), *front[:, 0].tolist()])
         return [((-math.inf,), (best,))]
-    levels = [-math.inf, *np.unique(front[:, -1]).tolist(), float(reference[-1])]
+    front = front[np.argsort(front[:, -1], kind="stable")]
+    levels = [-math.inf, *front[:, -1].tolist(), float(reference[-1])]
     found: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
-    for low, high in zip(levels, levels[1:], strict=False):
-        reaching = front[front[:, -1] <= low][:, :-1]
-        reaching = np.unique(reaching[front_mask(reaching)], axis=0)
-        found += [((*lower, low), (*upper, high)) for lower, upper in _boxes(reaching, reference[:-1])]
+    for count, (low, high) in enumerate(itertools.pairwise(levels)):
+        if low < high:
+            reaching = front[:count, :-1]
+            reaching = reaching[front_mask(reaching)] if len(reference) > 2 else reaching[-1:]
+            found += [((*lower, low), (*upper, high)) for lower, upper in _boxes(reaching, reference[:-1])]
     return found

@@ -14,7 +14,7 @@ from chipfit.search.algorithm import Codes, Domain
 from chipfit.search.features import Describe, Features, Hints
 from chipfit.search.history import keys
 from chipfit.search.pareto import front_mask
-from chipfit.search.proposals import ENUMERATED_SIZE, Proposals, mutate
+from chipfit.search.proposals import ENUMERATED_SIZE, Proposals, mutate, spread_choice
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -28,7 +28,7 @@ Fit = Callable[[Features, Floats], Predict]
 START = 6
 """So many networks are evaluated before the surrogate decides."""
 
-POOL = 1024
+POOL = 512
 """So many candidates are drawn at random, so many near the best found, and so many with the best hints."""
 
 _SAMPLE = 4096
@@ -46,7 +46,7 @@ class _Candidates:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Known:
-    """What was told of codes that did not fail: features, free (n, k) and paid (n, p) objectives, which are feasible."""
+    """What was told of codes that did not fail; free (n, k) and paid (n, p) are their objectives."""
 
     features: Features
     free: Floats
@@ -147,24 +147,26 @@ class Guided:
         return np.unique(self._domain.canonicalised(children), axis=0)
 
     def _opening(self, candidates: _Candidates, known: _Known, count: int) -> Rows:
-        """In turn the most promising by the hints, and the least like all others of the more promising half."""
-        promising = self._best(candidates, known, count, blind=True).tolist()
-        score = candidates.features.hints.mean(axis=1)
+        """In turn the most promising by the hints, and the least like all others."""
         history = self._proposals.history
         asked = np.concatenate([history.codes(range(len(history))), self._proposals.pending])
-        distance = np.full(len(score), np.inf)
-        for options in self._describe(asked).options:
-            np.minimum(distance, _squared_distance(candidates.features.options, options), out=distance)
-        distance[score < np.median(score) if len(score) else []] = -1.0
-        picked: list[int] = []
-        for number in range(min(count, len(score))):
-            by_hints = (len(asked) + number) % 2 == 0
-            row = next(row for row in promising if row not in picked) if by_hints else int(distance.argmax())
-            picked.append(row)
-            options = candidates.features.options[row]
-            np.minimum(distance, _squared_distance(candidates.features.options, options), out=distance)
-            distance[row] = -2.0
-        return np.array(list(dict.fromkeys(picked)), dtype=np.int64)
+        promising = self._best(candidates, known, count, blind=True).tolist()
+        unlike = self._unlike(candidates, asked, count).tolist()
+        picked: dict[int, None] = {}
+        for number in range(min(count, len(promising))):
+            queue = promising if (len(asked) + number) % 2 == 0 else unlike
+            picked[next(row for row in queue if row not in picked)] = None
+        return np.array(list(picked), dtype=np.int64)
+
+    def _unlike(self, candidates: _Candidates, asked: Codes, count: int) -> Rows:
+        """Rows far from one another and from what was asked: by free objectives, or by options among good hints."""
+        if candidates.free.shape[1]:
+            away = self._domain.free_costs(asked).objectives
+            return spread_choice(candidates.free, 2 * count, away, self._generator)
+        score = candidates.features.hints.mean(axis=1)
+        better = np.argsort(-score, kind="stable")[: max(2 * count, len(score) // 2)]
+        options = candidates.features.options[better]
+        return better[_farthest(options, self._describe(asked).options, 2 * count)]
 
     def _best(self, candidates: _Candidates, known: _Known, count: int, blind: bool = False) -> Rows:
         """Rows of the candidates, the count most worth an evaluation first."""
@@ -244,5 +246,14 @@ def _listed(domain: Domain) -> Codes:
     return np.unique(domain.canonicalised(grid), axis=0)
 
 
-def _squared_distance(points: Floats, point: Floats) -> Floats:
-    return ((points - point) ** 2).sum(axis=1)
+def _farthest(points: Floats, anchors: Floats, count: int) -> Rows:
+    """Indices of count of the points (n, f), each the farthest from the anchors (a, f) and those before it."""
+    distance = np.full(len(points), np.inf)
+    for anchor in anchors:
+        np.minimum(distance, ((points - anchor) ** 2).sum(axis=1), out=distance)
+    chosen: list[int] = []
+    for _ in range(min(count, len(points))):
+        chosen.append(int(distance.argmax()))
+        np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1), out=distance)
+        distance[chosen] = -1.0
+    return np.array(chosen, dtype=np.int64)
