@@ -1,6 +1,8 @@
 """chipfit advise: its JSON, what it writes, reviews that are replayed, and what it refuses in one line."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,10 @@ def test_every_figure_of_the_json_has_its_source(chipfit: Run) -> None:
         assert item["latency"]["source"] == "predicted"
         assert item["energy"]["source"] == "modelled"
         assert item["peak_activation_bytes"]["source"] == "counted"
+    assert found["unchanged"]
+    for item in found["unchanged"]:
+        assert item["tried"] or item["held"]
+        assert all(each["why_not"] and each["latency"]["source"] == "predicted" for each in item["tried"])
     assert found["fastest"]["latency"]["value"] <= found["together"]["latency"]["value"] < 0
 
 
@@ -83,3 +89,12 @@ def test_what_cannot_be_used_is_one_line(chipfit: Run, arguments: tuple[str, ...
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_advice_that_writes_nothing_needs_no_torch() -> None:
+    code = (
+        "import sys; from chipfit.cli.main import app; "
+        "app(['advise', 'ibn_classifier', '-t', 'neural-engine', '--json'], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0

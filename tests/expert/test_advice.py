@@ -13,6 +13,7 @@ from chipfit.expert.advice import Advice, advise
 from chipfit.expert.apply import apply
 from chipfit.expert.changes import possible_changes
 from chipfit.expert.limits import least_risk
+from chipfit.expert.unchanged import SLOWEST, touches
 from chipfit.nets.load import load
 from chipfit.nets.network import Network
 from chipfit.targets import load_target
@@ -133,3 +134,35 @@ def test_few_sets_of_many_decisions_are_all_looked_at(estimator: Estimator) -> N
     assert picked.complete
     assert not picked.broken
     assert found.prepared.latency_s(np.array([picked.code]))[0] <= 0.9 * base
+
+
+def test_the_spread_of_a_difference_is_that_of_the_subgraphs_that_differ(found: Advice) -> None:
+    generator = np.random.default_rng(3)
+    cardinalities = [len(decision) for decision in found.changes.space.decisions]
+    codes = [found.code, *generator.integers(0, cardinalities, (4, len(cardinalities))).tolist()]
+    before = {layer.name: (layer.latency_s, layer.spread_s) for layer in found.gains.layers}
+    for code, gain in zip(codes, found.gains.of_each(codes), strict=True):
+        made = found.estimator.by_layer(found.changes.space.close(list(code)))
+        after = {layer.name: (layer.latency_s, layer.spread_s) for layer in made}
+        differ = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+        variance = sum(each.get(name, (0.0, 0.0))[1] ** 2 for name in differ for each in (before, after))
+        assert gain.spread == pytest.approx(variance**0.5 / found.given.latency_s[0])
+    assert found.gains.of([0] * len(cardinalities)).spread == 0
+
+
+def test_every_slow_layer_has_a_change_or_the_reason_why_not(found: Advice) -> None:
+    slowest = sorted(found.gains.layers, key=lambda layer: -layer.latency_s)[:SLOWEST]
+    kept = {item.layer.name: item for item in found.unchanged}
+    assert kept
+    for layer in slowest:
+        changed = any(touches(item.change, layer) for item in found.advised)
+        assert not (changed and layer.name in kept)
+        if layer.name in kept:
+            assert kept[layer.name].tried or kept[layer.name].held
+    for item in found.unchanged:
+        gains = [each.gain.latency for each in item.tried]
+        assert gains == sorted(gains)
+        for each in item.tried:
+            assert each.gain == found.gains.of(found.code_of([each.change.name]))
+            assert found.code[each.change.decision] != each.change.option
+            assert (each.why_not == "costs more") == (each.gain.latency > 0)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chipfit.expert.advice import Advice, Advised, Gain
     from chipfit.expert.apply import Applied
     from chipfit.expert.limits import Chosen
+    from chipfit.expert.unchanged import Unchanged
 
 
 def advise(
@@ -36,7 +37,6 @@ def advise(
     from chipfit.errors import InvalidInput, LimitImpossible
     from chipfit.estimate.store import estimator_for
     from chipfit.expert import advice as expert
-    from chipfit.expert.apply import apply as applied_to
     from chipfit.expert.limits import least_risk
     from chipfit.nets.load import load
     from chipfit.report import advice as report
@@ -59,7 +59,12 @@ def advise(
     elif apply is not None and apply != "all":
         code = found.code_of([name.strip() for name in apply.split(",") if name.strip()])
     broken = picked.broken if picked is not None else {}
-    made = applied_to(found, code, out) if out is not None and any(code) and not broken else None
+    made = None
+    if out is not None and any(code) and not broken:
+        # Writing needs torch, which takes longer to import than all of the advice: it is only there when asked for.
+        from chipfit.expert.apply import apply as applied_to
+
+        made = applied_to(found, code, out)
     if json:
         print_json(_json(model, found, picked, made))
     else:
@@ -136,6 +141,7 @@ def _json(model: str, found: Advice, picked: Chosen | None, made: Applied | None
                 ("left", found.left),
             )
         },
+        "unchanged": [_unchanged(item, detail) for item in found.unchanged],
         "together": _gain(found.together, detail),
         "fastest": _gain(found.gains.of(found.fastest), detail),
     }
@@ -169,6 +175,23 @@ def _item(item: Advised, detail: str) -> dict[str, Any]:
         "risk": change.risk,
         "within_set": item.within,
         **_gain(item.alone, detail),
+    }
+
+
+def _unchanged(item: Unchanged, detail: str) -> dict[str, Any]:
+    layer = item.layer
+    return {
+        "layer": layer.name,
+        "kind": layer.kind,
+        "share": layer.share,
+        "latency_s": figure(layer.latency_s, "predicted", spread=layer.spread_s, detail=detail),
+        "utilisation": layer.utilisation,
+        "bound": layer.bound_by,
+        "tried": [
+            {"name": each.change.name, "what": each.change.what, "why_not": each.why_not, **_gain(each.gain, detail)}
+            for each in item.tried
+        ],
+        "held": list(item.held),
     }
 
 

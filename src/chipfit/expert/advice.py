@@ -7,82 +7,21 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
 from chipfit.estimate.accumulate import Costs
 from chipfit.estimate.estimator import Estimator, LayerCost, SpaceCosts
 from chipfit.expert.changes import Change, Changes, possible_changes
-from chipfit.graph.graph import Graph
-from chipfit.graph.rewrite import restrict
+from chipfit.expert.gains import Gain, Gains
+from chipfit.expert.sets import Sets
+from chipfit.expert.unchanged import Unadvised, Unchanged, touches, unchanged
 from chipfit.nets.network import Network
-from chipfit.search.exact import Table, minimum
 
 PRICE = 0.002
 """Share of the latency that a change must save at least among all others that are made, or it is left out."""
 
-SMALLEST = 1e-30
-
 WORSE = 0.05
 """Share of the latency above which a change that costs more is named as one to leave alone."""
-
-ROUNDING = 1e-9
-"""Share of a latency that is no difference."""
-
-Codes = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What changes, as shares of the network as given, below 0 for less; `spread` is one standard deviation of the
-    latency's, of errors that the two networks do not share."""
-
-    latency: float
-    spread: float
-    energy: float
-    weights: float
-    peak: float
-    parameters: float
-
-
-@dataclass(frozen=True, eq=False)
-class Gains:
-    """What sets of changes bring to a network whose subgraphs cost `layers`."""
-
-    space: Graph
-    prepared: SpaceCosts
-    given: Costs
-    layers: Sequence[LayerCost]
-
-    def of(self, code: Sequence[int]) -> Gain:
-        """What one set of changes brings."""
-        return self.of_each([code])[0]
-
-    def of_each(self, codes: Sequence[Sequence[int]]) -> list[Gain]:
-        """What each of some sets of changes brings."""
-        costs = self.prepared.at(np.array(codes, np.int64))
-
-        def change(name: str) -> NDArray[np.float64]:
-            before = max(float(getattr(self.given, name)[0]), SMALLEST)
-            return np.asarray(getattr(costs, name), np.float64) / before - 1
-
-        spread = np.array([self._spread_s(code) for code in codes]) / float(self.given.latency_s[0])
-        shares = [change(name) for name in ("latency_s", "energy_j", "weight_bytes", "peak_bytes", "parameters")]
-        return [Gain(*row) for row in np.stack([shares[0], spread, *shares[1:]], axis=1).tolist()]
-
-    def _spread_s(self, code: Sequence[int]) -> float:
-        """One standard deviation of the difference in latency: errors of subgraphs that both networks have cancel, and
-        an error that all subgraphs share changes no share."""
-        before = {layer.name: (layer.latency_s, layer.spread_s) for layer in self.layers}
-        made = self.prepared.estimator.by_layer(self.space.close(list(code)))
-        after = {layer.name: (layer.latency_s, layer.spread_s) for layer in made}
-        changed = [
-            each.get(name, (0.0, 0.0))[1]
-            for name in before.keys() | after.keys()
-            if before.get(name) != after.get(name)
-            for each in (before, after)
-        ]
-        return float(np.sqrt(np.sum(np.square(changed))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +41,8 @@ class Advice:
 
     `advised` are the changes of the set `code`, those that bring most first: the fastest set in which every change
     saves more than it is uncertain (exact where the space has tables). `left` would cost more; `free` make a layer
-    larger at no cost; `sacrifices` are there for limits that the others do not meet. `fastest` is the fastest set of
-    all, whatever its changes save.
+    larger at no cost; `sacrifices` are there for limits that the others do not meet. `unchanged` are slow layers that
+    no advised change touches. `fastest` is the fastest set of all, whatever its changes save.
     """
 
     network: Network
@@ -114,6 +53,7 @@ class Advice:
     left: tuple[Advised, ...]
     free: tuple[Advised, ...]
     sacrifices: tuple[Advised, ...]
+    unchanged: tuple[Unchanged, ...]
     code: tuple[int, ...]
     fastest: tuple[int, ...]
 
@@ -167,20 +107,20 @@ def advise(network: Network, estimator: Estimator) -> Advice:
     gains = Gains(changes.space, prepared, given, layers)
     alone = gains.of_each([code_of(changes, [change]) for change in changes.known])
     prices = [max(PRICE, gain.spread) for gain in alone]
-    code = _best(estimator, changes, prices, float(given.latency_s[0]))
-    fastest = _best(estimator, changes, [0.0] * len(prices), float(given.latency_s[0]))
-    sets = _sorted(gains, changes, alone, code)
-    return Advice(network, estimator, changes, gains, *sets, _plain(code), _plain(fastest))
-
-
-def _plain(code: Codes) -> tuple[int, ...]:
-    return tuple(int(option) for option in code)
+    latency_s = float(given.latency_s[0])
+    sets = Sets(estimator, changes, prepared)
+    code = sets.fastest([price * latency_s for price in prices])
+    fastest = sets.fastest([0.0] * len(prices))
+    own = estimator.by_layer(network)
+    kept = unchanged(network.graph, own, Unadvised(changes, alone, prices, code))
+    return Advice(network, estimator, changes, gains, *_sorted(gains, changes, alone, code), kept, code, fastest)
 
 
 def _sorted(
-    gains: Gains, changes: Changes, alone: Sequence[Gain], code: Codes
+    gains: Gains, changes: Changes, alone: Sequence[Gain], advised: Sequence[int]
 ) -> tuple[tuple[Advised, ...], tuple[Advised, ...], tuple[Advised, ...], tuple[Advised, ...]]:
     """Changes of the set, to leave alone, for free and to sacrifice."""
+    code = np.array(advised, np.int64)
     without = np.repeat(code[None], len(code), axis=0)
     np.fill_diagonal(without, 0)
     whole, rest = gains.prepared.latency_s(code[None]), gains.prepared.latency_s(without)
@@ -217,73 +157,12 @@ def _best_of_each(ranked: Sequence[tuple[float, Change, Gain, float]]) -> list[t
     return [item for item in ranked if not (item[1].decision in seen or seen.add(item[1].decision))]
 
 
-def _best(estimator: Estimator, changes: Changes, prices: Sequence[float], latency_s: float) -> Codes:
-    """The set of changes, no sacrifices, with the lowest latency, where each has to pay its price (a share of it)."""
-    options = [[0] for _ in changes.space.decisions]
-    costs = [[0.0] for _ in options]
-    for change, price in zip(changes.known, prices, strict=True):
-        if not change.sacrifice:
-            options[change.decision].append(change.option)
-            costs[change.decision].append(price * latency_s)
-    paid = [np.array(each) for each in costs]
-    # Without sacrifices tables are small enough on more chips.
-    prepared = estimator.prepare(restricted(changes, options))
-    if prepared.tables is None:
-        code = _walked(prepared, paid)
-    else:
-        tables = [Table((place,), price) for place, price in enumerate(paid)]
-        tables += [Table(axes, values) for axes, values in prepared.tables.tables("latency_s")]
-        code = minimum(tables, [len(kept) for kept in options]).code
-    return np.array([kept[option] for kept, option in zip(options, code, strict=True)], np.int64)
-
-
-def restricted(changes: Changes, options: Sequence[Sequence[int]]) -> Graph:
-    """The space of changes with some options of every decision, given by index, 0 first."""
-    names = (decision.name for decision in changes.space.decisions)
-    return restrict(changes.space, dict(zip(names, options, strict=True)))
-
-
-def _walked(prepared: SpaceCosts, prices: Sequence[NDArray[np.float64]]) -> Codes:
-    """A set that no single change improves, for spaces without tables, where many sets at a time cost little more.
-
-    All single changes are tried; then those that improve are made together, as many of them, the best first, as pay.
-    """
-
-    def cost(codes: Codes) -> NDArray[np.float64]:
-        paid = [price[codes[:, place]] for place, price in enumerate(prices)]
-        return prepared.latency_s(codes) + np.sum(paid, axis=0)
-
-    code = np.zeros(len(prices), np.int64)
-    lowest = float(cost(code[None])[0])
-    while True:
-        moves = [(place, o) for place, price in enumerate(prices) for o in range(len(price)) if o != code[place]]
-        tried = np.repeat(code[None], len(moves), axis=0)
-        for row, (place, option) in zip(tried, moves, strict=True):
-            row[place] = option
-        found = cost(tried) if moves else np.zeros(0)
-        best: dict[int, int] = {}
-        for index in np.argsort(found, kind="stable"):
-            if found[index] < lowest * (1 - ROUNDING):
-                best.setdefault(*moves[index])
-        if not best:
-            return code
-        together = np.repeat(code[None], len(best), axis=0)
-        for row, (place, option) in enumerate(best.items()):
-            together[row:, place] = option
-        sums = cost(together)
-        code, lowest = together[int(sums.argmin())], float(sums.min())
-
-
 def _why(change: Change, layers: Sequence[LayerCost]) -> str:
     """What bounds the layers of a change now, in the chip's terms."""
-    found = [layer for layer in layers if any(_inside(layer.name, site) for site in change.where)]
+    found = [layer for layer in layers if touches(change, layer)]
     if not found:
         return ""
     slowest = max(found, key=lambda layer: layer.latency_s)
     share = sum(layer.share for layer in found)
     bound = {"compute": "the array", "overhead": "setting up"}.get(slowest.bound_by, f"moving {slowest.bound_by}")
     return f"{share:.1%} of the time; {slowest.kind} at {slowest.utilisation:.0%} of the array, bound by {bound}"
-
-
-def _inside(name: str, site: str) -> bool:
-    return name == site or name.startswith((f"{site}.", f"{site}/"))

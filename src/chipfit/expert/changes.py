@@ -9,8 +9,9 @@ from typing import Literal
 from chipfit.errors import InvalidInput
 from chipfit.graph.channels import ChannelGroup, channel_groups
 from chipfit.graph.graph import Graph
+from chipfit.graph.ops import Select
 from chipfit.graph.values import Choice
-from chipfit.spaces.edits import SPACE_EDITS, open_space
+from chipfit.spaces.edits import SPACE_EDITS, inverted_bottlenecks, open_space
 
 Carried = Literal["exact", "approximate", "reinitialised"]
 
@@ -82,7 +83,7 @@ def possible_changes(graph: Graph, crowded: Sequence[str] = ()) -> Changes:
     space = _opened(space, "width", {"groups": _widths(space, set(crowded))})
     if not space.decisions:
         raise InvalidInput("nothing in this network can be changed: it has no convolution whose width or kind is free")
-    members = {f"{group.name}.width": group.producers for group in channel_groups(graph)}
+    members = _sites(graph, space)
     known: list[Change] = []
     for place, decision in enumerate(space.decisions):
         site, _, kind = decision.name.rpartition(".")
@@ -94,6 +95,19 @@ def possible_changes(graph: Graph, crowded: Sequence[str] = ()) -> Changes:
                 Change(f"{decision.name}={chosen}", kind, place, option, where, what, carried, risk, sacrifice)
             )
     return Changes(space, tuple(known))
+
+
+def _sites(graph: Graph, space: Graph) -> dict[str, tuple[str, ...]]:
+    """Nodes of the network as given that decisions concern, by decision, where its name does not say it."""
+    found = {f"{group.name}.width": group.producers for group in channel_groups(graph)}
+    for name, block in inverted_bottlenecks(graph).items():
+        found[f"{name}.fuse"] = (block.expand.key, block.depthwise.key)
+    for node in space.nodes:
+        if node.origin is not None and node.origin.recipe == "dense":
+            for reader in space.consumers[node.key]:
+                if isinstance(reader.op, Select) and isinstance(reader.op.index, Choice):
+                    found |= dict.fromkeys(reader.op.index.decisions, node.origin.sources)
+    return found
 
 
 def _opened(space: Graph, name: str, options: object) -> Graph:

@@ -9,15 +9,19 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from chipfit.report.tables import estimate, grid, remark
-from chipfit.report.words import amount, listed, plain, plural, small_share
+from chipfit.report.words import amount, listed, plain, plural, share, small_share
 
 if TYPE_CHECKING:
     from chipfit.expert.advice import Advice, Advised, Gain
     from chipfit.expert.apply import Applied
     from chipfit.expert.limits import Chosen
+    from chipfit.expert.unchanged import Tried, Unchanged
 
 SHOWN = 5
-"""Changes that are shown of those that are not advised; --json has all."""
+"""Changes that are shown of those that are not advised, and slow layers without one; --json has all."""
+
+TRIED = 3
+"""Changes that are shown of those that were tried on a layer."""
 
 _COSTS = {"latency": "latency", "energy": "energy", "weights": "weights", "memory": "peak_memory"}
 
@@ -39,6 +43,10 @@ def advice(name: str, found: Advice) -> Group:
             parts += [Text(), _table(title, items[:SHOWN])]
             if len(items) > SHOWN:
                 parts.append(remark([f"{plural(len(items) - SHOWN, 'other')} like these: --json has all"]))
+    if found.unchanged:
+        parts += [Text(), _unchanged(found.unchanged[:SHOWN])]
+        if len(found.unchanged) > SHOWN:
+            parts.append(remark([f"{plural(len(found.unchanged) - SHOWN, 'other')} like these: --json has all"]))
     if found.advised:
         ids = f"{found.advised[0].id}" if len(found.advised) == 1 else "all"
         parts.append(
@@ -60,6 +68,26 @@ def _table(title: str, items: Sequence[Advised]) -> RenderableType:
             Text(item.change.risk),
         )  # fmt: skip
     return shown
+
+
+def _unchanged(items: Sequence[Unchanged]) -> RenderableType:
+    shown = grid("Slow layers without a change that pays", "share", "busy", "why nothing pays", left=(0, 3))
+    for item in items:
+        why = [f"{_named(each, item)}: {_latency(each.gain)}, {each.why_not}" for each in item.tried[:TRIED]]
+        if len(item.tried) > TRIED:
+            why.append(f"{plural(len(item.tried) - TRIED, 'other')} tried: no better")
+        lines = [*why, *item.held] or ["nothing that chipfit knows changes such a layer"]
+        shown.add_row(
+            Text(plain(item.layer.name)), share(item.layer.share), share(item.layer.utilisation, 0),
+            Text("\n".join(plain(line) for line in lines)),
+        )  # fmt: skip
+    return shown
+
+
+def _named(tried: Tried, item: Unchanged) -> str:
+    """What was tried, and where if that is another layer."""
+    elsewhere = item.layer.name not in tried.change.where and tried.change.kind == "width"
+    return f"{tried.change.where[0]}: {tried.change.what}" if elsewhere else tried.change.what
 
 
 def _together(found: Advice) -> RenderableType:
