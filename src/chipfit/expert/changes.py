@@ -183,6 +183,10 @@ def _words(kind: str, given: object, chosen: object) -> tuple[str, Carried, str,
 
 
 _KINDS: Mapping[str, tuple[str, Carried, str, bool]] = {
+    "layout": ("leave out a change of layout that another undoes", "exact", "the same function", False),
+    "later": ("enlarge the image after the 1×1 convolution, not before", "exact", "the same function", False),
+    "steps": ("double the image several times, not at once", "approximate", "a little smoother, retrain", False),
+    "output": ("output of half the height and width", "approximate", "less detail", True),
     "fuse": ("fuse expansion and depthwise into one convolution", "approximate", "weights composed, retrain", False),
     "depthwise": ("depthwise → standard convolution", "exact", "the same function", False),
     "factor": ("one window → two in a row", "approximate", "weights factorised, retrain", True),

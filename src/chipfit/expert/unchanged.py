@@ -72,20 +72,28 @@ def unchanged(graph: Graph, layers: Sequence[LayerCost], found: Unadvised) -> tu
     widths = {f"{group.name}.width": group for group in traced.groups}
     result: list[Unchanged] = []
     for layer in slowest:
-        read = set(_groups(traced, graph, layer.name))
-        near: list[int] = []
-        for place, change in enumerate(found.changes.known):
-            own = change.kind == "width" and change.name.rpartition("=")[0] in read
-            if own or touches(change, layer):
-                near.append(place)
-        known = found.changes.known
+        near, known = concerned(layer, graph, found.changes, traced), found.changes.known
         if any(found.code[known[place].decision] == known[place].option for place in near):
             continue
         tried = _best([place for place in near if not found.grows(place)], found)
+        read = set(_groups(traced, graph, layer.name))
         missing = sorted(read - {item.change.name.rpartition("=")[0] for item in tried})
         held = tuple(_held(widths[name].width, widths[name].fixed, name) for name in missing if name in widths)
         result.append(Unchanged(layer, tried, held))
     return tuple(result)
+
+
+def concerned(layer: LayerCost, graph: Graph, changes: Changes, traced: Channels) -> list[int]:
+    """Places of the changes that are made to a layer of a network as given, or to the channels that it reads or gives.
+
+    `traced` are the channels of that network.
+    """
+    read = set(_groups(traced, graph, layer.name))
+    return [
+        place
+        for place, change in enumerate(changes.known)
+        if touches(change, layer) or (change.kind == "width" and change.name.rpartition("=")[0] in read)
+    ]
 
 
 def touches(change: Change, layer: LayerCost) -> bool:
