@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.spaces.networks import with_weights
 
 from chipfit.errors import InvalidInput
 from chipfit.estimate.estimator import Estimator
@@ -14,6 +15,8 @@ from chipfit.expert.apply import apply
 from chipfit.expert.changes import possible_changes
 from chipfit.expert.limits import least_risk
 from chipfit.expert.unchanged import SLOWEST, touches
+from chipfit.graph.build import Builder, conv_bn_act
+from chipfit.graph.channels import channel_groups
 from chipfit.nets.load import load
 from chipfit.nets.network import Network
 from chipfit.targets import load_target
@@ -134,6 +137,42 @@ def test_few_sets_of_many_decisions_are_all_looked_at(estimator: Estimator) -> N
     assert picked.complete
     assert not picked.broken
     assert found.prepared.latency_s(np.array([picked.code]))[0] <= 0.9 * base
+
+
+def odd() -> Network:
+    """A network of widths that are no step of any chip, with two images that grow on the way out."""
+    b = Builder()
+    x = b.input("x", (1, 3, 32, 32))
+    for place, width in enumerate((17, 30, 46)):
+        x = conv_bn_act(b, x, width, kernel=3, stride=2 if place else 1, activation="relu", key=f"block{place}")
+    x = b.resize(b.conv(x, 7, key="mix"), 4, mode="bilinear", key="up")
+    return with_weights(b.graph(b.conv(x, 2, key="head")))
+
+
+@pytest.mark.parametrize("chip", ["ethos-u55-256", "neural-engine"])
+def test_even_channels_are_one_change_with_a_gain_of_its_own(chip: str) -> None:
+    found = advise(odd(), default_estimator(load_target(chip)))
+    assert found.even
+    for item in found.even:
+        code = found.code_of([item.id])
+        assert sum(option > 0 for option in code) == len(item.changes) > 1
+        assert found.gains.of(code) == item.gain
+        widths = {group.name: group.width for group in channel_groups(found.changes.space.close(list(code)))}
+        for name, width in widths.items():
+            assert name in item.odd or int(width) % item.step == 0 or name in ("head",)  # type: ignore[call-overload]
+    even = {item.step: item.gain.latency for item in found.even}
+    assert even[16] < 0 or chip == "neural-engine"
+
+
+def test_what_falls_to_the_host_gets_a_change_that_the_chip_runs() -> None:
+    estimator = default_estimator(load_target("ethos-u55-256"))
+    found = advise(odd(), estimator)
+    assert [item.node for item in estimator.unsupported(found.network.graph)] == ["up"]
+    assert "up.steps=doubled" in {item.change.name for item in found.host}
+    for item in found.host:
+        made = found.changes.space.close(list(found.code_of([item.id])))
+        assert not estimator.unsupported(made)
+    assert not advise(odd(), default_estimator(load_target("neural-engine"))).host
 
 
 def test_the_spread_of_a_difference_is_that_of_the_subgraphs_that_differ(found: Advice) -> None:

@@ -158,7 +158,7 @@ def _reviewed(found: Advice, path: Path) -> tuple[int, ...]:
 
     said = read_review(path, found)
     taken = {found.changes.named(name).decision for name, yes in said.items() if yes}
-    for item in (*found.advised, *found.free, *found.sacrifices):
+    for item in (*found.advised, *found.host, *found.free, *found.sacrifices):
         if item.change.name in said or item.change.decision in taken:
             continue
         notices().print(question(found, accepted(found, said), item))
@@ -207,8 +207,19 @@ def _json(model: str, found: Advice, picked: Chosen | None, made: Applied | None
                 ("free", found.free),
                 ("sacrifices", found.sacrifices),
                 ("left", found.left),
+                ("host", found.host),
             )
         },
+        "even": [
+            {
+                "id": item.id,
+                "step": item.step,
+                "changes": [change.name for change in item.changes],
+                "odd": list(item.odd),
+                **_gain(item.gain, detail),
+            }
+            for item in found.even
+        ],
         "unchanged": [_unchanged(item, detail) for item in found.unchanged],
         "together": _gain(found.together, detail),
         "fastest": _gain(found.gains.of(found.fastest), detail),

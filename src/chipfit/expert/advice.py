@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,9 +12,11 @@ from chipfit.errors import InvalidInput
 from chipfit.estimate.accumulate import Costs
 from chipfit.estimate.estimator import Estimator, LayerCost, SpaceCosts
 from chipfit.expert.changes import Change, Changes, possible_changes
+from chipfit.expert.even import Even, even_channels
 from chipfit.expert.gains import Gain, Gains
 from chipfit.expert.sets import Sets
 from chipfit.expert.unchanged import Unadvised, Unchanged, touches, unchanged
+from chipfit.graph.graph import Graph
 from chipfit.nets.network import Network
 
 PRICE = 0.002
@@ -41,8 +43,9 @@ class Advice:
 
     `advised` are the changes of the set `code`, those that bring most first: the fastest set in which every change
     saves more than it is uncertain (exact where the space has tables). `left` would cost more; `free` make a layer
-    larger at no cost; `sacrifices` are there for limits that the others do not meet. `unchanged` are slow layers that
-    no advised change touches. `fastest` is the fastest set of all, whatever its changes save.
+    larger at no cost; `sacrifices` are there for limits that the others do not meet. `host` let the chip run what now
+    falls to the host processor, whose time is in none of the figures. `even` are sets of their own. `unchanged` are
+    slow layers that no advised change touches. `fastest` is the fastest set of all, whatever its changes save.
     """
 
     network: Network
@@ -53,6 +56,8 @@ class Advice:
     left: tuple[Advised, ...]
     free: tuple[Advised, ...]
     sacrifices: tuple[Advised, ...]
+    host: tuple[Advised, ...]
+    even: tuple[Even, ...]
     unchanged: tuple[Unchanged, ...]
     code: tuple[int, ...]
     fastest: tuple[int, ...]
@@ -74,13 +79,14 @@ class Advice:
 
     def listed(self) -> tuple[Advised, ...]:
         """Everything with an id, in the order in which it is shown."""
-        return (*self.advised, *self.free, *self.sacrifices, *self.left)
+        return (*self.advised, *self.host, *self.free, *self.sacrifices, *self.left)
 
     def code_of(self, names: Sequence[str]) -> tuple[int, ...]:
-        """The code of some changes, by their ids or names. Raises `InvalidInput` for unknown ones and for two at once
-        of one decision."""
-        ids = {item.id: item.change for item in self.listed()}
-        return code_of(self.changes, [ids[name] if name in ids else self.changes.named(name) for name in names])
+        """The code of some changes, by their ids or names, or by the id of a set of them. Raises `InvalidInput` for
+        unknown ones and for two at once of one decision."""
+        ids = {item.id: (item.change,) for item in self.listed()} | {item.id: item.changes for item in self.even}
+        chosen = [ids[name] if name in ids else (self.changes.named(name),) for name in names]
+        return code_of(self.changes, [change for changes in chosen for change in changes])
 
 
 def code_of(changes: Changes, chosen: Sequence[Change]) -> tuple[int, ...]:
@@ -111,25 +117,52 @@ def advise(network: Network, estimator: Estimator) -> Advice:
     sets = Sets(estimator, changes, prepared)
     code = sets.fastest([price * latency_s for price in prices])
     fastest = sets.fastest([0.0] * len(prices))
-    own = estimator.by_layer(network)
-    kept = unchanged(network.graph, own, Unadvised(changes, alone, prices, code))
-    return Advice(network, estimator, changes, gains, *_sorted(gains, changes, alone, code), kept, code, fastest)
+    found = _sorted(gains, changes, alone, code, _fitting(network.graph, estimator, changes))
+    kept = unchanged(network.graph, estimator.by_layer(network), Unadvised(changes, alone, prices, code))
+    return Advice(
+        network=network,
+        estimator=estimator,
+        changes=changes,
+        gains=gains,
+        advised=found["A"],
+        left=found["K"],
+        free=found["F"],
+        sacrifices=found["S"],
+        host=found["H"],
+        even=even_channels(changes, gains),
+        unchanged=kept,
+        code=code,
+        fastest=fastest,
+    )
+
+
+def _fitting(graph: Graph, estimator: Estimator, changes: Changes) -> set[str]:
+    """Names of the changes that let the chip run more nodes of a network as given."""
+    gaps = {item.node for item in estimator.unsupported(graph)}
+    found: set[str] = set()
+    for change in changes.known if gaps else ():
+        if not gaps.isdisjoint(change.where):
+            made = changes.space.close(code_of(changes, [change]))
+            found |= {change.name} if len(estimator.unsupported(made)) < len(gaps) else set()
+    return found
 
 
 def _sorted(
-    gains: Gains, changes: Changes, alone: Sequence[Gain], advised: Sequence[int]
-) -> tuple[tuple[Advised, ...], tuple[Advised, ...], tuple[Advised, ...], tuple[Advised, ...]]:
-    """Changes of the set, to leave alone, for free and to sacrifice."""
+    gains: Gains, changes: Changes, alone: Sequence[Gain], advised: Sequence[int], fitting: Collection[str]
+) -> dict[str, tuple[Advised, ...]]:
+    """By the first letter of their ids: of the set, to leave alone, for free, to sacrifice, and those of `fitting`."""
     code = np.array(advised, np.int64)
     without = np.repeat(code[None], len(code), axis=0)
     np.fill_diagonal(without, 0)
     whole, rest = gains.prepared.latency_s(code[None]), gains.prepared.latency_s(without)
     lost = (rest - whole) / float(gains.given.latency_s[0])
-    groups: dict[str, list[tuple[float, Change, Gain, float]]] = {name: [] for name in ("A", "K", "F", "S")}
+    groups: dict[str, list[tuple[float, Change, Gain, float]]] = {name: [] for name in "AKFSH"}
     for change, gain in zip(changes.known, alone, strict=True):
         within = float(lost[change.decision])
         if code[change.decision] == change.option:
             groups["A"].append((-within, change, gain, -within))
+        elif change.name in fitting:
+            groups["H"].append((gain.latency, change, gain, gain.latency))
         elif change.sacrifice:
             if gain.latency < -max(PRICE, gain.spread) or gain.peak < -WORSE:
                 groups["S"].append((gain.latency, change, gain, gain.latency))
@@ -137,18 +170,16 @@ def _sorted(
             groups["F"].append((-gain.parameters, change, gain, gain.latency))
         elif gain.latency > max(WORSE, gain.spread) and change.kind != "width" and code[change.decision] == 0:
             groups["K"].append((-gain.latency, change, gain, gain.latency))
-    found: list[tuple[Advised, ...]] = []
-    for letter in ("A", "K", "F", "S"):
-        ranked = sorted(groups[letter], key=lambda item: (item[0], item[1].name))
+    found: dict[str, tuple[Advised, ...]] = {}
+    for letter, items in groups.items():
+        ranked = sorted(items, key=lambda item: (item[0], item[1].name))
         if letter in "FS":
             ranked = _best_of_each(ranked)
-        found.append(
-            tuple(
-                Advised(f"{letter}{place}", change, gain, within, _why(change, gains.layers))
-                for place, (_, change, gain, within) in enumerate(ranked, 1)
-            )
+        found[letter] = tuple(
+            Advised(f"{letter}{place}", change, gain, within, _why(change, gains.layers))
+            for place, (_, change, gain, within) in enumerate(ranked, 1)
         )
-    return found[0], found[1], found[2], found[3]
+    return found
 
 
 def _best_of_each(ranked: Sequence[tuple[float, Change, Gain, float]]) -> list[tuple[float, Change, Gain, float]]:

@@ -14,6 +14,7 @@ from chipfit.report.words import amount, listed, plain, plural, share, small_sha
 if TYPE_CHECKING:
     from chipfit.expert.advice import Advice, Advised, Gain
     from chipfit.expert.apply import Applied
+    from chipfit.expert.even import Even
     from chipfit.expert.limits import Chosen
     from chipfit.expert.unchanged import Tried, Unchanged
 
@@ -34,7 +35,10 @@ def advice(name: str, found: Advice) -> Group:
         parts.append(_together(found))
     else:
         parts.append(Text("Nothing to change: no change that keeps detail and width pays on this chip.", style="bold"))
+    if found.even:
+        parts += [Text(), _even(found.even)]
     for title, items in (
+        ("For what falls to the host (whose time is not known)", found.host),
         ("Wider at no cost", found.free),
         ("If that is not enough", found.sacrifices),
         ("Better left alone", found.left),
@@ -67,6 +71,16 @@ def _table(title: str, items: Sequence[Advised]) -> RenderableType:
             Text(text), _latency(gain), _percent(gain.energy), _percent(gain.weights), _percent(gain.peak),
             Text(item.change.risk),
         )  # fmt: skip
+    return shown
+
+
+def _even(items: Sequence[Even]) -> RenderableType:
+    shown = grid("Even channels, all at once", "latency", "energy", "weights", "peak RAM", left=(0,))
+    for item in items:
+        text = f"{item.id} {plural(len(item.changes), 'width')} to multiples of {item.step}"
+        text += f" ({plural(len(item.odd), 'other')} too far from one)" if item.odd else ""
+        gain = item.gain
+        shown.add_row(Text(text), _latency(gain), _percent(gain.energy), _percent(gain.weights), _percent(gain.peak))
     return shown
 
 
