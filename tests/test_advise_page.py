@@ -6,8 +6,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 PAGE = (Path(__file__).parents[1] / "docs" / "advise.md").read_text(encoding="utf-8")
 
@@ -16,7 +19,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
-def run(line: str, place: Path, answers: str = "") -> tuple[int, dict[str, object]]:
+def run(line: str, place: Path, answers: str = "") -> tuple[int, dict[str, Any]]:
     command = [sys.executable, "-m", "chipfit.cli.main", *shlex.split(line)[1:], "--json"]
     done = subprocess.run(command, cwd=place, input=answers, capture_output=True, text=True, timeout=600, check=False)
     return done.returncode, json.loads(done.stdout)
@@ -24,7 +27,7 @@ def run(line: str, place: Path, answers: str = "") -> tuple[int, dict[str, objec
 
 @pytest.mark.slow
 def test_the_page_says_what_comes_out(tmp_path: Path) -> None:
-    advise, limit, never, apply, review = "".join(blocks("console")).splitlines()
+    advise, limit, never, apply, review, integers = "".join(blocks("console")).splitlines()
     status, found = run(advise, tmp_path)
     assert status == 0
     assert found["latency_s"]["value"] == pytest.approx(5.2e-3, rel=0.01)
@@ -40,6 +43,8 @@ def test_the_page_says_what_comes_out(tmp_path: Path) -> None:
     assert found["fastest"]["latency"]["value"] == pytest.approx(-0.080, abs=0.0005)
     assert {item["kind"] for item in found["left"]} == {"fuse", "depthwise"}
     assert all(item["latency"]["value"] > 0 for item in found["left"])
+    assert found["unchanged"]
+    assert all(item["tried"] or item["held"] for item in found["unchanged"])
 
     status, met = run(limit, tmp_path)
     assert status == 0
@@ -62,6 +67,16 @@ def test_the_page_says_what_comes_out(tmp_path: Path) -> None:
     assert (status, reviewed["written"]["changes"]) == (0, ["stage2.block1.fuse=fused"])
     status, again = run(review, tmp_path)
     assert (status, again["written"]) == (0, reviewed["written"])
+
+    generator = np.random.default_rng(0)
+    for index in range(24):
+        file = tmp_path / "images" / ("a", "b")[index % 2] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (160, 160, 3)).astype(np.uint8)).save(file)
+    status, whole = run(integers, tmp_path)
+    assert (status, whole["written"]["changes"]) == (0, made["written"]["changes"])
+    assert whole["int8"]["images"] > 0
+    assert whole["int8"]["mean_deviation"] < 0.1 * whole["int8"]["span"]
 
 
 @pytest.mark.slow

@@ -167,7 +167,7 @@ def _words(kind: str, given: object, chosen: object) -> tuple[str, Carried, str,
         if after > before:
             return f"{before} → {after} channels", "exact", "new channels start unread", False
         far = before - after > NEAREST * before
-        return f"{before} → {after} channels", "approximate", f"{before - after} channels pruned, retrain", far
+        return f"{before} → {after} channels", "approximate", f"{before - after} channel{'s' * (before - after > 1)} pruned, retrain", far
     if kind == "kernel":
         before, after = int(given), int(chosen)  # type: ignore[call-overload]
         if after > before:

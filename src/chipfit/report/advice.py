@@ -38,7 +38,7 @@ def advice(name: str, found: Advice) -> Group:
     if found.even:
         parts += [Text(), _even(found.even)]
     for title, items in (
-        ("For what falls to the host (whose time is not known)", found.host),
+        ("For what falls to the host", found.host),
         ("Wider at no cost", found.free),
         ("If that is not enough", found.sacrifices),
         ("Better left alone", found.left),
