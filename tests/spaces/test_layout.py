@@ -10,8 +10,16 @@ from tests.spaces.opened import inherited, labelled, options_of, output
 from chipfit.errors import InvalidInput
 from chipfit.graph.build import Builder
 from chipfit.graph.graph import Graph
+from chipfit.graph.ops import Pool2d
 from chipfit.graph.totals import count_macs
-from chipfit.spaces.edits import open_space, remove_layout_changes, resize_in_steps, resize_later, shrink_outputs
+from chipfit.spaces.edits import (
+    open_space,
+    pool_earlier,
+    remove_layout_changes,
+    resize_in_steps,
+    resize_later,
+    shrink_outputs,
+)
 
 
 def test_layout_changes_are_left_out_and_the_outputs_stay_the_same() -> None:
@@ -88,7 +96,40 @@ def test_four_times_is_twice_twice() -> None:
     assert closed.by_key["head"].inputs == ("up.double.2",)
 
 
-@pytest.mark.parametrize("edit", [remove_layout_changes, resize_later, resize_in_steps, shrink_outputs])
+def headed(activation: str | None, whole: bool = False) -> Graph:
+    """A classifier whose last convolution is pooled: by a global mean, or by a window as large as the image."""
+    b = Builder()
+    x = b.batch_norm(b.conv(b.input("x", (1, 6, 5, 5)), 12, key="head"), key="head.bn")
+    x = b.activation(x, activation, key="head.act") if activation else x
+    x = b.add(Pool2d("average", (5, 5), (1, 1)), x, key="mean") if whole else b.global_pool(x, key="mean")
+    return b.graph(b.linear(b.reshape(x, (-1,), key="flat"), 3, key="out"))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_mean_comes_before_the_last_convolution(whole: bool) -> None:
+    graph = headed("relu", whole)
+    space, network = pool_earlier(graph), with_weights(graph)
+    assert options_of(space) == {"mean.pool": ("as given", "earlier")}
+    closed, result = inherited(network, space, {"mean.pool": "earlier"})
+    assert count_macs(closed) == count_macs(graph) - 24 * 6 * 12
+    assert closed.by_key["flat"].inputs == ("head.act.pooled",)
+    assert "reinitialised" not in result.labels.values()
+    straight = headed(None, whole)
+    closed, result = inherited(with_weights(straight), pool_earlier(straight), {"mean.pool": "earlier"})
+    wanted = output(straight, with_weights(straight).weights)
+    assert np.allclose(output(closed, result.weights), wanted, atol=1e-5)
+
+
+def test_what_others_read_or_windows_in_part_are_no_mean_to_move() -> None:
+    b = Builder()
+    x = b.conv(b.input("x", (1, 6, 5, 5)), 12, key="head")
+    gated = b.elementwise(x, b.global_pool(x, key="mean"), "mul", key="gated")
+    graph = b.graph(b.add(Pool2d("average", (3, 3), (1, 1)), b.conv(gated, 4, key="mix"), key="part"))
+    with pytest.raises(InvalidInput, match="leave this edit out"):
+        pool_earlier(graph)
+
+
+@pytest.mark.parametrize("edit", [pool_earlier, remove_layout_changes, resize_later, resize_in_steps, shrink_outputs])
 def test_where_there_is_nothing_it_says_so(edit: object) -> None:
     b = Builder()
     graph: Graph = b.graph(b.conv(b.input("x", (1, 3, 8, 8)), 4, kernel=3, padding=1, key="only"))

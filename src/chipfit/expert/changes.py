@@ -167,7 +167,12 @@ def _words(kind: str, given: object, chosen: object) -> tuple[str, Carried, str,
         if after > before:
             return f"{before} → {after} channels", "exact", "new channels start unread", False
         far = before - after > NEAREST * before
-        return f"{before} → {after} channels", "approximate", f"{before - after} channel{'s' * (before - after > 1)} pruned, retrain", far
+        return (
+            f"{before} → {after} channels",
+            "approximate",
+            f"{before - after} channel{'s' * (before - after > 1)} pruned, retrain",
+            far,
+        )
     if kind == "kernel":
         before, after = int(given), int(chosen)  # type: ignore[call-overload]
         if after > before:
@@ -186,6 +191,7 @@ _KINDS: Mapping[str, tuple[str, Carried, str, bool]] = {
     "layout": ("leave out a change of layout that another undoes", "exact", "the same function", False),
     "later": ("enlarge the image after the 1×1 convolution, not before", "exact", "the same function", False),
     "steps": ("double the image several times, not at once", "approximate", "a little smoother, retrain", False),
+    "pool": ("pool before the 1×1 convolution, not after", "approximate", "another function, retrain", False),
     "output": ("output of half the height and width", "approximate", "less detail", True),
     "fuse": ("fuse expansion and depthwise into one convolution", "approximate", "weights composed, retrain", False),
     "depthwise": ("depthwise → standard convolution", "exact", "the same function", False),

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.graph import Graph
-from chipfit.spaces.layout import remove_layout_changes, resize_in_steps, resize_later, shrink_outputs
+from chipfit.spaces.layout import pool_earlier, remove_layout_changes, resize_in_steps, resize_later, shrink_outputs
 from chipfit.spaces.operators import factorise_kernels, open_activations, stride_earlier
 from chipfit.spaces.sizes import open_depth_multiplier, open_input_size, open_widths
 from chipfit.spaces.structure import (
@@ -31,6 +31,7 @@ __all__ = [
     "open_repeats",
     "open_space",
     "open_widths",
+    "pool_earlier",
     "remove_layout_changes",
     "resize_in_steps",
     "resize_later",
@@ -44,6 +45,7 @@ SPACE_EDITS: Mapping[str, Callable[..., Graph]] = {
     "later": resize_later,
     "steps": resize_in_steps,
     "output": shrink_outputs,
+    "pool": pool_earlier,
     "fuse": fuse_inverted_bottlenecks,
     "earlier": stride_earlier,
     "standard": standard_convolutions,
