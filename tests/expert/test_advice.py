@@ -10,7 +10,7 @@ from tests.spaces.networks import with_weights
 from chipfit.errors import InvalidInput
 from chipfit.estimate.estimator import Estimator
 from chipfit.estimate.store import default_estimator
-from chipfit.expert.advice import Advice, advise
+from chipfit.expert.advice import CERTAIN, Advice, advise
 from chipfit.expert.apply import apply
 from chipfit.expert.changes import possible_changes
 from chipfit.expert.limits import least_risk
@@ -59,7 +59,8 @@ def test_no_set_of_its_changes_is_faster(found: Advice) -> None:
     latency_s = found.prepared.latency_s(codes)
     assert latency_s.argmin() == 0
     for item in found.advised:
-        assert item.within < -item.alone.spread
+        assert item.within < -CERTAIN * item.alone.spread
+    assert found.together.latency < -CERTAIN * found.together.spread
 
 
 def test_the_fastest_set_beats_random_ones_and_its_neighbours(found: Advice) -> None:

@@ -22,6 +22,9 @@ from chipfit.nets.network import Network
 PRICE = 0.002
 """Share of the latency that a change must save at least among all others that are made, or it is left out."""
 
+CERTAIN = 2.0
+"""Spreads that a gain has to be away from nothing: of a change among all others, and of all that is advised."""
+
 WORSE = 0.05
 """Share of the latency above which a change that costs more is named as one to leave alone."""
 
@@ -42,10 +45,11 @@ class Advice:
     """What to change in a network on one chip.
 
     `advised` are the changes of the set `code`, those that bring most first: the fastest set in which every change
-    saves more than it is uncertain (exact where the space has tables). `left` would cost more; `free` make a layer
-    larger at no cost; `sacrifices` are there for limits that the others do not meet. `host` let the chip run what now
-    falls to the host processor, whose time is in none of the figures. `even` are sets of their own. `unchanged` are
-    slow layers that no advised change touches. `fastest` is the fastest set of all, whatever its changes save.
+    saves more than twice its spread (exact where the space has tables), as does the set. `left` would cost more; `free`
+    make a layer larger at no cost; `sacrifices` are there for limits that the others do not meet. `host` let the chip
+    run what now falls to the host processor, whose time is in none of the figures. `even` are sets of their own.
+    `unchanged` are slow layers that no advised change touches. `fastest` is the fastest set of all, whatever its
+    changes save.
     """
 
     network: Network
@@ -112,10 +116,8 @@ def advise(network: Network, estimator: Estimator) -> Advice:
     layers = estimator.by_layer(network.graph)
     gains = Gains(changes.space, prepared, given, layers)
     alone = gains.of_each([code_of(changes, [change]) for change in changes.known])
-    prices = [max(PRICE, gain.spread) for gain in alone]
-    latency_s = float(given.latency_s[0])
     sets = Sets(estimator, changes, prepared)
-    code = sets.fastest([price * latency_s for price in prices])
+    code, prices = _certain(sets, gains, alone)
     fastest = sets.fastest([0.0] * len(prices))
     found = _sorted(gains, changes, alone, code, _fitting(network.graph, estimator, changes))
     kept = unchanged(network.graph, estimator.by_layer(network), Unadvised(changes, alone, prices, code))
@@ -134,6 +136,19 @@ def advise(network: Network, estimator: Estimator) -> Advice:
         code=code,
         fastest=fastest,
     )
+
+
+def _certain(sets: Sets, gains: Gains, alone: Sequence[Gain]) -> tuple[tuple[int, ...], list[float]]:
+    """The fastest set in which every change saves its price, and the prices, as shares of the latency: as many spreads
+    of each as it takes for the set as a whole to save more than it is uncertain."""
+    latency_s, spreads = float(gains.given.latency_s[0]), CERTAIN
+    while True:
+        prices = [max(PRICE, spreads * gain.spread) for gain in alone]
+        code = sets.fastest([price * latency_s for price in prices])
+        gain = gains.of(code)
+        if not any(code) or gain.latency < -CERTAIN * gain.spread:
+            return code, prices
+        spreads *= 2
 
 
 def _fitting(graph: Graph, estimator: Estimator, changes: Changes) -> set[str]:
@@ -164,7 +179,7 @@ def _sorted(
         elif change.name in fitting:
             groups["H"].append((gain.latency, change, gain, gain.latency))
         elif change.sacrifice:
-            if gain.latency < -max(PRICE, gain.spread) or gain.peak < -WORSE:
+            if gain.latency < -max(PRICE, CERTAIN * gain.spread) or gain.peak < -WORSE:
                 groups["S"].append((gain.latency, change, gain, gain.latency))
         elif change.kind == "width" and gain.parameters > 0 and gain.latency <= gain.spread and gain.latency < PRICE:
             groups["F"].append((-gain.parameters, change, gain, gain.latency))
