@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ from chipfit.graph.channels import ChannelGroup, channel_groups
 from chipfit.graph.graph import Graph
 from chipfit.graph.ops import Select
 from chipfit.graph.values import Choice
-from chipfit.spaces.edits import SPACE_EDITS, inverted_bottlenecks, open_space
+from chipfit.spaces.edits import SPACE_EDITS, open_space
 
 Carried = Literal["exact", "approximate", "reinitialised"]
 
@@ -98,16 +98,23 @@ def possible_changes(graph: Graph, crowded: Sequence[str] = ()) -> Changes:
 
 
 def _sites(graph: Graph, space: Graph) -> dict[str, tuple[str, ...]]:
-    """Nodes of the network as given that decisions concern, by decision, where its name does not say it."""
+    """Nodes of the network as given that decisions concern, by decision, where its name does not say it: what a width
+    is of, and what a branch stands for that takes the place of nodes."""
     found = {f"{group.name}.width": group.producers for group in channel_groups(graph)}
-    for name, block in inverted_bottlenecks(graph).items():
-        found[f"{name}.fuse"] = (block.expand.key, block.depthwise.key)
     for node in space.nodes:
-        if node.origin is not None and node.origin.recipe == "dense":
-            for reader in space.consumers[node.key]:
-                if isinstance(reader.op, Select) and isinstance(reader.op.index, Choice):
-                    found |= dict.fromkeys(reader.op.index.decisions, node.origin.sources)
+        if isinstance(node.op, Select) and isinstance(node.op.index, Choice):
+            replaced = tuple(_replaced(space, node.inputs[1]))
+            for name in node.op.index.decisions if replaced else ():
+                found[name] = tuple(dict.fromkeys((*found.get(name, ()), *replaced[::-1])))
     return found
+
+
+def _replaced(space: Graph, key: str) -> Iterator[str]:
+    """What the nodes of a branch stand for, the last first."""
+    node = space.by_key.get(key)
+    while node is not None and node.origin is not None:
+        yield from reversed(node.origin.sources)
+        node = space.by_key.get(node.inputs[0])
 
 
 def _opened(space: Graph, name: str, options: object) -> Graph:
