@@ -2,9 +2,9 @@
 
 python benchmarks/advice.py [TARGET …] [--every N]        (about ten minutes a target on two quiet cores)
 
-Needs chipfit[ethos-u]. Every N-th one (the second without) of the networks of `benchmarks/ethos_u.py`, which no fit has seen, gets advice;
-the network as given, the one with all advised changes, and those with the first two changes alone are compiled. Last
-comes MobileNetV2 at 224 on a chip where that is the figure to look at.
+Needs chipfit[ethos-u]. Every N-th one (the second without) of the networks of `benchmarks/ethos_u.py`, which no fit has
+seen, gets advice; the network as given, the one with all advised changes, and those with the first two changes alone
+are compiled. Last comes MobileNetV2 at 224 on a chip where that is the figure to look at.
 """
 
 from __future__ import annotations
