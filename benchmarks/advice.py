@@ -1,15 +1,15 @@
 """Advice beside the compiler: gains that are predicted against gains that compiling before and after shows.
 
-python benchmarks/advice.py [TARGET …]                    (about ten minutes a target on two cores)
+python benchmarks/advice.py [TARGET …] [--every N]        (about ten minutes a target on two quiet cores)
 
-Needs chipfit[ethos-u]. Every other one of the networks of `benchmarks/ethos_u.py`, which no fit has seen, gets advice;
-the network as given, the one with all advised changes, and those with the first two changes alone are compiled. Last
-comes MobileNetV2 at 224 on a chip where that is the figure to look at.
+Needs chipfit[ethos-u]. Every N-th one (the second without) of the networks of `benchmarks/ethos_u.py`, which no fit has
+seen, gets advice; the network as given, the one with all advised changes, and those with the first two changes alone
+are compiled. Last comes MobileNetV2 at 224 on a chip where that is the figure to look at.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Sequence
 
@@ -61,10 +61,10 @@ def line(name: str, off: np.ndarray, gains: np.ndarray) -> str:
     )
 
 
-def compare(target: str) -> None:
+def compare(target: str, every: int) -> None:
     estimator = default_estimator(load_target(target))
     tool = Compiler(estimator.target)
-    graphs = [graph for found in networks().values() for graph in found][::2]
+    graphs = [graph for found in networks().values() for graph in found][::every]
     seconds: list[float] = []
     wanted: list[tuple[bool, float]] = []
     pairs: list[tuple[Graph, Graph]] = []
@@ -105,6 +105,10 @@ def large() -> None:
 
 
 if __name__ == "__main__":
-    for each in sys.argv[1:] or TARGETS:
-        compare(each)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="three of them without")
+    parser.add_argument("--every", type=int, default=2, metavar="N", help="look at every N-th network only")
+    options = parser.parse_args()
+    for each in options.targets or TARGETS:
+        compare(each, options.every)
     large()

@@ -5,14 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.spaces.networks import with_weights
 
 from chipfit.errors import InvalidInput
 from chipfit.estimate.estimator import Estimator
 from chipfit.estimate.store import default_estimator
-from chipfit.expert.advice import Advice, advise
+from chipfit.expert.advice import CERTAIN, Advice, advise
 from chipfit.expert.apply import apply
 from chipfit.expert.changes import possible_changes
 from chipfit.expert.limits import least_risk
+from chipfit.expert.unchanged import SLOWEST, touches
+from chipfit.graph.build import Builder, conv_bn_act
+from chipfit.graph.channels import channel_groups
 from chipfit.nets.load import load
 from chipfit.nets.network import Network
 from chipfit.targets import load_target
@@ -55,7 +59,8 @@ def test_no_set_of_its_changes_is_faster(found: Advice) -> None:
     latency_s = found.prepared.latency_s(codes)
     assert latency_s.argmin() == 0
     for item in found.advised:
-        assert item.within < -item.alone.spread
+        assert item.within < -CERTAIN * item.alone.spread
+    assert found.together.latency < -CERTAIN * found.together.spread
 
 
 def test_the_fastest_set_beats_random_ones_and_its_neighbours(found: Advice) -> None:
@@ -133,3 +138,71 @@ def test_few_sets_of_many_decisions_are_all_looked_at(estimator: Estimator) -> N
     assert picked.complete
     assert not picked.broken
     assert found.prepared.latency_s(np.array([picked.code]))[0] <= 0.9 * base
+
+
+def odd() -> Network:
+    """A network of widths that are no step of any chip, with two images that grow on the way out."""
+    b = Builder()
+    x = b.input("x", (1, 3, 32, 32))
+    for place, width in enumerate((17, 30, 46)):
+        x = conv_bn_act(b, x, width, kernel=3, stride=2 if place else 1, activation="relu", key=f"block{place}")
+    x = b.resize(b.conv(x, 7, key="mix"), 4, mode="bilinear", key="up")
+    return with_weights(b.graph(b.conv(x, 2, key="head")))
+
+
+@pytest.mark.parametrize("chip", ["ethos-u55-256", "neural-engine"])
+def test_even_channels_are_one_change_with_a_gain_of_its_own(chip: str) -> None:
+    found = advise(odd(), default_estimator(load_target(chip)))
+    assert found.even
+    for item in found.even:
+        code = found.code_of([item.id])
+        assert sum(option > 0 for option in code) == len(item.changes) > 1
+        assert found.gains.of(code) == item.gain
+        widths = {group.name: group.width for group in channel_groups(found.changes.space.close(list(code)))}
+        for name, width in widths.items():
+            assert name in item.odd or int(width) % item.step == 0 or name in ("head",)  # type: ignore[call-overload]
+    even = {item.step: item.gain.latency for item in found.even}
+    assert even[16] < 0 or chip == "neural-engine"
+
+
+def test_what_falls_to_the_host_gets_a_change_that_the_chip_runs() -> None:
+    estimator = default_estimator(load_target("ethos-u55-256"))
+    found = advise(odd(), estimator)
+    assert [item.node for item in estimator.unsupported(found.network.graph)] == ["up"]
+    assert "up.steps=doubled" in {item.change.name for item in found.host}
+    for item in found.host:
+        made = found.changes.space.close(list(found.code_of([item.id])))
+        assert not estimator.unsupported(made)
+    assert not advise(odd(), default_estimator(load_target("neural-engine"))).host
+
+
+def test_the_spread_of_a_difference_is_that_of_the_subgraphs_that_differ(found: Advice) -> None:
+    generator = np.random.default_rng(3)
+    cardinalities = [len(decision) for decision in found.changes.space.decisions]
+    codes = [found.code, *generator.integers(0, cardinalities, (4, len(cardinalities))).tolist()]
+    before = {layer.name: (layer.latency_s, layer.spread_s) for layer in found.gains.layers}
+    for code, gain in zip(codes, found.gains.of_each(codes), strict=True):
+        made = found.estimator.by_layer(found.changes.space.close(list(code)))
+        after = {layer.name: (layer.latency_s, layer.spread_s) for layer in made}
+        differ = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+        variance = sum(each.get(name, (0.0, 0.0))[1] ** 2 for name in differ for each in (before, after))
+        assert gain.spread == pytest.approx(variance**0.5 / found.given.latency_s[0])
+    assert found.gains.of([0] * len(cardinalities)).spread == 0
+
+
+def test_every_slow_layer_has_a_change_or_the_reason_why_not(found: Advice) -> None:
+    slowest = sorted(found.gains.layers, key=lambda layer: -layer.latency_s)[:SLOWEST]
+    kept = {item.layer.name: item for item in found.unchanged}
+    assert kept
+    for layer in slowest:
+        changed = any(touches(item.change, layer) for item in found.advised)
+        assert not (changed and layer.name in kept)
+        if layer.name in kept:
+            assert kept[layer.name].tried or kept[layer.name].held
+    for item in found.unchanged:
+        gains = [each.gain.latency for each in item.tried]
+        assert gains == sorted(gains)
+        for each in item.tried:
+            assert each.gain == found.gains.of(found.code_of([each.change.name]))
+            assert found.code[each.change.decision] != each.change.option
+            assert (each.why_not == "costs more") == (each.gain.latency > 0)

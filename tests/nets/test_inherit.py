@@ -27,6 +27,8 @@ from chipfit.spaces.edits import (
     open_kernels,
     open_repeats,
     open_widths,
+    remove_layout_changes,
+    resize_later,
     standard_convolutions,
 )
 
@@ -42,6 +44,7 @@ SPACES = {
     "imported": lambda graph: open_repeats(
         open_widths(open_kernels(standard_convolutions(fuse_inverted_bottlenecks(graph))), (1.0, 0.5, 1.5))
     ),
+    "segmenter": lambda graph: open_widths(open_kernels(resize_later(remove_layout_changes(graph))), (1.0, 0.5, 1.5)),
 }
 
 

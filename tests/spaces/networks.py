@@ -6,7 +6,7 @@ import numpy as np
 
 from chipfit.graph.build import Builder, conv_bn_act, inverted_bottleneck, residual_block
 from chipfit.graph.graph import Graph, Input, Node
-from chipfit.graph.ops import Activation, Conv2d, Elementwise, GlobalPool, Linear, Reshape
+from chipfit.graph.ops import Activation, Conv2d, Elementwise, GlobalPool, Linear, Reshape, Slice, Transpose
 from chipfit.nets.network import Network, initialise
 
 
@@ -61,7 +61,25 @@ def imported() -> Graph:
     return Graph((Input("x:0", (1, 3, 16, 16)),), nodes, ("y:0",))
 
 
-NETWORKS = {"bottlenecks": bottlenecks, "residuals": residuals, "imported": imported}
+def segmenter() -> Graph:
+    """Images that grow again, with layout changes on the way that undo each other."""
+    b = Builder()
+    x = conv_bn_act(b, b.input("x", (1, 3, 16, 16)), 8, stride=2, activation="hard_swish", key="stem")
+    there = b.add(Transpose((0, 2, 3, 1)), x, key="there")
+    x = b.add(Transpose((0, 3, 1, 2)), there, key="back")
+    joined = b.concat([x, b.conv(x, 8, kernel=3, padding=1, key="side")], key="join")
+    first = b.add(Slice(1, 0, 8), joined, key="first")
+    second = b.add(Slice(1, 8, 16), joined, key="second")
+    x = b.concat([first, second], key="again")
+    x = b.elementwise(x, b.conv(first, 16, key="short"), "add", key="sum")
+    x = b.resize(x, 2, mode="nearest", key="up")
+    x = b.activation(b.batch_norm(b.conv(x, 12, key="mix"), key="mix.bn"), "hard_swish", key="mix.act")
+    x = b.conv(x, 12, kernel=3, stride=4, padding=1, key="deep")
+    x = b.resize(x, 4, mode="bilinear", key="large")
+    return b.graph(b.conv(x, 2, key="head"))
+
+
+NETWORKS = {"bottlenecks": bottlenecks, "residuals": residuals, "imported": imported, "segmenter": segmenter}
 
 
 def with_weights(graph: Graph, seed: int = 0) -> Network:

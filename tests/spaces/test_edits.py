@@ -38,10 +38,13 @@ EDITS: dict[str, Callable[[Graph], Graph]] = {
     "input_size": lambda graph: open_input_size(graph, (24, 8)),
     "factor": lambda graph: factorise_kernels(graph, channels=16),
 }
+LAYOUT = ("layout", "later", "steps", "output")
+COPIES = (*LAYOUT, "pool")
 SUITS = {
-    "bottlenecks": tuple(edit for edit in EDITS if edit not in ("activation", "factor")),
+    "bottlenecks": tuple(edit for edit in EDITS if edit not in ("activation", "factor", *COPIES)),
     "residuals": ("kernel", "factor", "repeats", "width", "depth_multiplier", "input_size"),
-    "imported": tuple(edit for edit in EDITS if edit not in ("earlier", "factor")),
+    "imported": tuple(edit for edit in EDITS if edit not in ("earlier", "factor", *COPIES)),
+    "segmenter": (*LAYOUT, "kernel", "activation", "width", "input_size"),
 }
 PAIRS = [(name, edit) for name, edits in SUITS.items() for edit in edits]
 

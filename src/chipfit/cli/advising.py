@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from chipfit.expert.advice import Advice, Advised, Gain
     from chipfit.expert.apply import Applied
     from chipfit.expert.limits import Chosen
+    from chipfit.expert.unchanged import Unchanged
+    from chipfit.nets.network import Network
+    from chipfit.run.integers import Deviations
 
 
 def advise(
@@ -23,6 +28,9 @@ def advise(
     target: TargetName,
     apply: Annotated[str | None, typer.Option(help="Ids or names of changes with commas between, or all.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where --apply writes: .onnx, .tflite, or a folder.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="folder:DIR, npz:FILE, rooms: images to calibrate an int8 .tflite file with.")
+    ] = None,
     limit: Annotated[list[str] | None, typer.Option(help="COST=BOUND, such as latency=2ms; again for more.")] = None,
     review: Annotated[
         Path | None, typer.Option(help="Decide change by change; what the file says already is not asked again.")
@@ -40,7 +48,6 @@ def advise(
     from chipfit.errors import InvalidInput, LimitImpossible
     from chipfit.estimate.store import estimator_for
     from chipfit.expert import advice as expert
-    from chipfit.expert.apply import apply as applied_to
     from chipfit.expert.limits import least_risk
     from chipfit.nets.load import load
     from chipfit.report import advice as report
@@ -48,6 +55,8 @@ def advise(
 
     if out is None and apply is not None:
         raise InvalidInput("--apply needs --out: a path that ends in .onnx or .tflite, or a folder for PyTorch code")
+    if data is not None and (out is None or out.suffix.lower() != ".tflite"):
+        raise InvalidInput("--data calibrates an int8 file: it needs --out FILE.tflite")
     if sum(given is not None for given in (apply, review, limit or None)) > 1:
         raise InvalidInput("--apply, --limit and --review each choose changes: give one of them")
     if rules is not None and (limit or review is not None):
@@ -68,9 +77,20 @@ def advise(
     elif apply is not None and apply != "all":
         code = found.code_of([name.strip() for name in apply.split(",") if name.strip()])
     broken = picked.broken if picked is not None else {}
-    made = applied_to(found, code, out) if out is not None and any(code) and not broken else None
+    made, integers = None, None
+    if out is not None and any(code) and not broken:
+        # Writing needs torch, which takes longer to import than all of the advice: it is only there when asked for.
+        from chipfit.expert.apply import apply as applied_to
+
+        if data is None:
+            made = applied_to(found, code, out)
+        else:
+            integers = _Integers(data)
+            made = applied_to(found, code, out, integers.write)
     if json:
-        print_json(advice_json(model, found, picked, made))
+        print_json(
+            advice_json(model, found, picked, made) | ({} if integers is None else {"int8": integers.as_json()})
+        )
     else:
         if apply is None and review is None:
             people().print(report.advice(model, found))
@@ -80,11 +100,66 @@ def advise(
             people().print(report.total(found, code))
         if made is not None:
             people().print(report.applied(made))
+            people().print(_format(made, integers), highlight=False, markup=False)
     if broken:
         over = ", ".join(f"{name} by {value:.1%}" for name, value in broken.items())
         raise LimitImpossible(
             f"no set of the changes meets all limits; the closest exceeds {over}; nothing was written"
         )
+
+
+class _Integers:
+    """Writes int8 files, calibrated on the images of a task, and keeps how far the last one is from its network."""
+
+    def __init__(self, data: str) -> None:
+        self.data = data
+        self.found: Deviations | None = None
+
+    def write(self, network: Network, path: Path) -> Network:
+        from chipfit.nets.load import load
+        from chipfit.run.integers import CALIBRATION_IMAGES, export_calibrated
+        from chipfit.tasks.open import open_task
+
+        sides = {int(side) for side in network.graph.inputs[0].shape[2:]}  # type: ignore[arg-type]
+        # A task of the user's own brings its size and counts.
+        ours = self.data.partition(":")[0] in ("rooms", "folder", "npz")
+        task = open_task(
+            self.data,
+            size=sides.pop() if ours and len(sides) == 1 else None,
+            train=CALIBRATION_IMAGES if ours else None,
+            validation=1 if ours else None,
+            test=CALIBRATION_IMAGES if ours else None,
+        )
+        self.found = export_calibrated(network, task, path)
+        return load(path)
+
+    def as_json(self) -> dict[str, Any]:
+        """How the int8 file does, None where it could not be run."""
+        assert self.found is not None
+        known = asdict(self.found)
+        return {name: None if isinstance(value, float) and isnan(value) else value for name, value in known.items()}
+
+
+def _format(made: Applied, integers: _Integers | None) -> str:
+    """What format a written file has, in one line, empty where its name says it all."""
+    if integers is None:
+        return (
+            ""
+            if made.path.suffix.lower() != ".tflite"
+            else (
+                "numbers: float32, as there are no images to calibrate int8 with; --data folder:DIR, npz:FILE or rooms"
+            )
+        )
+    found = integers.found
+    assert found is not None
+    kept = f"; in float32, as 8 bits do not do: {', '.join(found.in_float)}" if found.in_float else ""
+    if found.unchecked:
+        return f"numbers: int8, calibrated on {found.calibrated} images; not run: {found.unchecked}{kept}"
+    same = "" if isnan(found.agreement) else f", the largest is the same on {found.agreement:.1%}"
+    return (
+        f"numbers: int8, calibrated on {found.calibrated} images; run on {found.images} others beside the float "
+        f"network: outputs differ by {found.mean_deviation:.3g} on average, of a span of {found.span:.3g}{same}{kept}"
+    )
 
 
 def _reviewed(found: Advice, path: Path) -> tuple[int, ...]:
@@ -94,7 +169,7 @@ def _reviewed(found: Advice, path: Path) -> tuple[int, ...]:
 
     said = read_review(path, found)
     taken = {found.changes.named(name).decision for name, yes in said.items() if yes}
-    for item in (*found.advised, *found.free, *found.sacrifices):
+    for item in (*found.advised, *found.host, *found.free, *found.sacrifices):
         if item.change.name in said or item.change.decision in taken:
             continue
         notices().print(question(found, accepted(found, said), item))
@@ -144,8 +219,20 @@ def advice_json(model: str, found: Advice, picked: Chosen | None, made: Applied 
                 ("free", found.free),
                 ("sacrifices", found.sacrifices),
                 ("left", found.left),
+                ("host", found.host),
             )
         },
+        "even": [
+            {
+                "id": item.id,
+                "step": item.step,
+                "changes": [change.name for change in item.changes],
+                "odd": list(item.odd),
+                **gain_json(item.gain, detail),
+            }
+            for item in found.even
+        ],
+        "unchanged": [_unchanged(item, detail) for item in found.unchanged],
         "together": gain_json(found.together, detail),
         "fastest": gain_json(found.gains.of(found.fastest), detail),
     }
@@ -179,6 +266,28 @@ def _item(item: Advised, detail: str) -> dict[str, Any]:
         "risk": change.risk,
         "within_set": item.within,
         **gain_json(item.alone, detail),
+    }
+
+
+def _unchanged(item: Unchanged, detail: str) -> dict[str, Any]:
+    layer = item.layer
+    return {
+        "layer": layer.name,
+        "kind": layer.kind,
+        "share": layer.share,
+        "latency_s": figure(layer.latency_s, "predicted", spread=layer.spread_s, detail=detail),
+        "utilisation": layer.utilisation,
+        "bound": layer.bound_by,
+        "tried": [
+            {
+                "name": each.change.name,
+                "what": each.change.what,
+                "why_not": each.why_not,
+                **gain_json(each.gain, detail),
+            }
+            for each in item.tried
+        ],
+        "held": list(item.held),
     }
 
 

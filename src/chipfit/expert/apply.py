@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,13 @@ from chipfit.nets.written import format_of, written
 ROUNDING = 1e-6
 """Relative difference between what was promised and what the written file costs that is no difference."""
 
+REWRITTEN = 5e-3
+"""The same where weights were written as other numbers (int8): compressed, they take other sizes."""
+
+
+Write = Callable[[Network, Path], Network]
+"""Writes a network to a path and gives what is read back from it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -36,18 +43,20 @@ class Applied:
     costs: Mapping[str, float]
     labels: Mapping[str, int]
     notes: tuple[str, ...]
+    rounding: float = ROUNDING
 
     @property
     def kept_promise(self) -> bool:
-        """Whether the written file costs what was promised."""
-        return all(abs(self.costs[name] / value - 1) <= ROUNDING for name, value in self.promised.items())
+        """Whether the written file costs what was promised, but for `rounding`."""
+        return all(abs(self.costs[name] / value - 1) <= self.rounding for name, value in self.promised.items())
 
 
-def apply(advice: Advice, code: Sequence[int], path: Path) -> Applied:
+def apply(advice: Advice, code: Sequence[int], path: Path, write: Write | None = None) -> Applied:
     """Writes the network that a set of changes makes: `.onnx`, `.tflite` (float), or a folder with PyTorch code.
 
-    Weights are inherited; a recipe for training lies beside it as "<name>.recipe.toml". Raises `InvalidInput` for a set
-    without changes and a path that is none of these, and what the exporters raise; nothing is left half written.
+    `write` writes it in another way, such as int8, and gives what is read back. Weights are inherited; a recipe for
+    training lies beside it as "<name>.recipe.toml". Raises `InvalidInput` for a set without changes and a path that is
+    none of these, and what the exporters raise; nothing is left half written.
     """
     made = tuple(change for change in advice.changes.known if code[change.decision] == change.option)
     if not made:
@@ -55,14 +64,16 @@ def apply(advice: Advice, code: Sequence[int], path: Path) -> Applied:
     found = inherit(advice.network, advice.changes.space, list(code), np.random.default_rng(0))
     network = Network(f"{advice.network.name}-changed", advice.changes.space.close(list(code)), found.weights)
     promised = _costs(advice, network)
-    model = written(network, path, format_of(path))
+    format = format_of(path)
+    model = written(network, path, format) if write is None else write(network, path)
     recipe = path.with_name(f"{path.name}.recipe.toml")
     write_whole(recipe, tomli_w.dumps(_recipe(advice, made, found)).encode())
     weighted = {name.rpartition(".")[0] for name in found.weights}
     labels: dict[str, int] = {}
     for key in weighted:
         labels[found.labels[key]] = labels.get(found.labels[key], 0) + 1
-    return Applied(path, recipe, made, promised, _costs(advice, model), labels, found.notes)
+    rounding = ROUNDING if write is None else REWRITTEN
+    return Applied(path, recipe, made, promised, _costs(advice, model), labels, found.notes, rounding)
 
 
 def _costs(advice: Advice, network: Network | Graph) -> dict[str, float]:

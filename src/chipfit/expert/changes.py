@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.channels import ChannelGroup, channel_groups
 from chipfit.graph.graph import Graph
+from chipfit.graph.ops import Select
 from chipfit.graph.values import Choice
 from chipfit.spaces.edits import SPACE_EDITS, open_space
 
@@ -82,7 +83,7 @@ def possible_changes(graph: Graph, crowded: Sequence[str] = ()) -> Changes:
     space = _opened(space, "width", {"groups": _widths(space, set(crowded))})
     if not space.decisions:
         raise InvalidInput("nothing in this network can be changed: it has no convolution whose width or kind is free")
-    members = {f"{group.name}.width": group.producers for group in channel_groups(graph)}
+    members = _sites(graph, space)
     known: list[Change] = []
     for place, decision in enumerate(space.decisions):
         site, _, kind = decision.name.rpartition(".")
@@ -94,6 +95,26 @@ def possible_changes(graph: Graph, crowded: Sequence[str] = ()) -> Changes:
                 Change(f"{decision.name}={chosen}", kind, place, option, where, what, carried, risk, sacrifice)
             )
     return Changes(space, tuple(known))
+
+
+def _sites(graph: Graph, space: Graph) -> dict[str, tuple[str, ...]]:
+    """Nodes of the network as given that decisions concern, by decision, where its name does not say it: what a width
+    is of, and what a branch stands for that takes the place of nodes."""
+    found = {f"{group.name}.width": group.producers for group in channel_groups(graph)}
+    for node in space.nodes:
+        if isinstance(node.op, Select) and isinstance(node.op.index, Choice):
+            replaced = tuple(_replaced(space, node.inputs[1]))
+            for name in node.op.index.decisions if replaced else ():
+                found[name] = tuple(dict.fromkeys((*found.get(name, ()), *replaced[::-1])))
+    return found
+
+
+def _replaced(space: Graph, key: str) -> Iterator[str]:
+    """What the nodes of a branch stand for, the last first."""
+    node = space.by_key.get(key)
+    while node is not None and node.origin is not None:
+        yield from reversed(node.origin.sources)
+        node = space.by_key.get(node.inputs[0])
 
 
 def _opened(space: Graph, name: str, options: object) -> Graph:
@@ -153,7 +174,12 @@ def _words(kind: str, given: object, chosen: object) -> tuple[str, Carried, str,
         if after > before:
             return f"{before} → {after} channels", "exact", "new channels start unread", False
         far = before - after > NEAREST * before
-        return f"{before} → {after} channels", "approximate", f"{before - after} channels pruned, retrain", far
+        return (
+            f"{before} → {after} channels",
+            "approximate",
+            f"{before - after} channel{'s' * (before - after > 1)} pruned, retrain",
+            far,
+        )
     if kind == "kernel":
         before, after = int(given), int(chosen)  # type: ignore[call-overload]
         if after > before:
@@ -169,6 +195,11 @@ def _words(kind: str, given: object, chosen: object) -> tuple[str, Carried, str,
 
 
 _KINDS: Mapping[str, tuple[str, Carried, str, bool]] = {
+    "layout": ("leave out a change of layout that another undoes", "exact", "the same function", False),
+    "later": ("enlarge the image after the 1×1 convolution, not before", "exact", "the same function", False),
+    "steps": ("double the image several times, not at once", "approximate", "a little smoother, retrain", False),
+    "pool": ("pool before the 1×1 convolution, not after", "approximate", "another function, retrain", False),
+    "output": ("output of half the height and width", "approximate", "less detail", True),
     "fuse": ("fuse expansion and depthwise into one convolution", "approximate", "weights composed, retrain", False),
     "depthwise": ("depthwise → standard convolution", "exact", "the same function", False),
     "factor": ("one window → two in a row", "approximate", "weights factorised, retrain", True),

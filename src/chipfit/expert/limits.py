@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
 from chipfit.estimate.estimator import SpaceCosts
-from chipfit.expert.advice import ROUNDING, Advice, restricted
+from chipfit.expert.advice import Advice
 from chipfit.expert.changes import Carried
+from chipfit.expert.sets import ROUNDING, restricted
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]

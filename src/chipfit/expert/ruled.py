@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
 from chipfit.estimate.estimator import Estimator
-from chipfit.expert.advice import ROUNDING, Advice, Advised, Gain, Gains
+from chipfit.expert.advice import Advice, Advised
+from chipfit.expert.gains import Gain, Gains
 from chipfit.expert.matching import Matched, matches
 from chipfit.expert.rules import Rule, RulePack
+from chipfit.expert.sets import ROUNDING
 from chipfit.graph.canonical import canonical
 from chipfit.nets.network import Network
 
@@ -104,7 +106,21 @@ def _advice(
     taken = tuple(item for item in items if code[item.change.decision])
     left = tuple(item for item in items if not code[item.change.decision])
     plain = tuple(int(option) for option in code)
-    return Advice(network, estimator, found.changes, gains, taken, left, (), (), plain, plain)
+    return Advice(
+        network=network,
+        estimator=estimator,
+        changes=found.changes,
+        gains=gains,
+        advised=taken,
+        left=left,
+        free=(),
+        sacrifices=(),
+        host=(),
+        even=(),
+        unchanged=(),
+        code=plain,
+        fastest=plain,
+    )
 
 
 def _judged(gains: Gains, count: int) -> Codes:

@@ -159,7 +159,7 @@ class _Heir:
     def _changes(self, node: Node, source: Source) -> list[str]:
         """What makes a node with inherited weights compute something else than its counterpart."""
         why: list[str] = []
-        old = self.given.graph.by_key[source.stands_for].op
+        old = self.given.graph.by_key[source.stands_for].op if source.work is None else source.work
         if not same_work(node.op, old):
             why.append("its window moves in another way" if isinstance(old, Conv2d) else "it has other settings")
         if len(node.inputs) != len(source.reads):

@@ -25,7 +25,8 @@ class Source:
     """Weights that a node can start from, at the widths of the network that was given.
 
     `reads` and `stands_for` are tensors of that network: what the node must read, and what it then gives. `why` says
-    what is not exact about it, None where nothing is. `shift` is what a convolution without bias would have to add.
+    what is not exact about it, None where nothing is. `shift` is what a convolution without bias would have to add,
+    `work` the operator whose settings the node should have, where that is not the one it stands for.
     """
 
     weights: Mapping[str, Array]
@@ -33,6 +34,7 @@ class Source:
     stands_for: str
     why: str | None = None
     shift: Array | None = None
+    work: Op | None = None
 
 
 def source_of(given: Network, node: Node) -> Source | None:
@@ -44,8 +46,13 @@ def source_of(given: Network, node: Node) -> Source | None:
     last = known[sources[-1]]
     if recipe == "compose":
         return _composed(given, known[sources[0]], last)
+    if recipe == "behind":
+        # A resize that comes after what it came before: together they give what that gave.
+        return Source({}, (last.key,), last.key, work=known[sources[0]].op)
     if type(last.op) is not type(node.op):
         return None
+    if recipe == "before" and last.inputs == (sources[0],):
+        return Source(weights_of(given, last), known[sources[0]].inputs, last.key)
     if recipe in ("column", "row"):
         return _factored(given, last, recipe)
     weights = weights_of(given, last)

@@ -23,6 +23,7 @@ from chipfit.graph.ops import (
     Reshape,
     Resize,
 )
+from chipfit.graph.undone import undone
 from chipfit.nets.network import Network
 from chipfit.nets.recipes import scale_and_shift, weights_of
 
@@ -47,13 +48,16 @@ def zero_channels(network: Network) -> dict[str, Mask]:
 def equivalents(network: Network, zero: Mapping[str, Mask]) -> dict[str, str]:
     """For every tensor of a closed network, the first one that is surely equal to it.
 
-    A sum is equal to its one operand where the other is `zero`, a clamp to its input where that is clamped alike.
+    A sum is equal to its one operand where the other is `zero`, a clamp to its input where that is clamped alike, and
+    changes of layout undo each other (`graph.undone`).
     """
     equal = {item.key: item.key for item in network.graph.inputs}
     shapes, nodes = network.graph.shapes, network.graph.by_key
     for node in network.graph.nodes:
         equal[node.key] = node.key
-        if isinstance(node.op, Elementwise) and node.op.function == "add":
+        if (source := undone(network.graph, node)) is not None:
+            equal[node.key] = equal[source]
+        elif isinstance(node.op, Elementwise) and node.op.function == "add":
             a, b = node.inputs
             for kept, lost in ((a, b), (b, a)):
                 if shapes[kept] == shapes[node.key] and zero[lost].all():

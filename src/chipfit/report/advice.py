@@ -9,15 +9,20 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from chipfit.report.tables import estimate, grid, remark
-from chipfit.report.words import amount, listed, plain, plural, small_share
+from chipfit.report.words import amount, listed, plain, plural, share, small_share
 
 if TYPE_CHECKING:
     from chipfit.expert.advice import Advice, Advised, Gain
     from chipfit.expert.apply import Applied
+    from chipfit.expert.even import Even
     from chipfit.expert.limits import Chosen
+    from chipfit.expert.unchanged import Tried, Unchanged
 
 SHOWN = 5
-"""Changes that are shown of those that are not advised; --json has all."""
+"""Changes that are shown of those that are not advised, and slow layers without one; --json has all."""
+
+TRIED = 3
+"""Changes that are shown of those that were tried on a layer."""
 
 _COSTS = {"latency": "latency", "energy": "energy", "weights": "weights", "memory": "peak_memory"}
 
@@ -30,7 +35,10 @@ def advice(name: str, found: Advice) -> Group:
         parts.append(_together(found))
     else:
         parts.append(Text("Nothing to change: no change that keeps detail and width pays on this chip.", style="bold"))
+    if found.even:
+        parts += [Text(), _even(found.even)]
     for title, items in (
+        ("For what falls to the host", found.host),
         ("Wider at no cost", found.free),
         ("If that is not enough", found.sacrifices),
         ("Better left alone", found.left),
@@ -39,6 +47,10 @@ def advice(name: str, found: Advice) -> Group:
             parts += [Text(), _table(title, items[:SHOWN])]
             if len(items) > SHOWN:
                 parts.append(remark([f"{plural(len(items) - SHOWN, 'other')} like these: --json has all"]))
+    if found.unchanged:
+        parts += [Text(), _unchanged(found.unchanged[:SHOWN])]
+        if len(found.unchanged) > SHOWN:
+            parts.append(remark([f"{plural(len(found.unchanged) - SHOWN, 'other')} like these: --json has all"]))
     if found.advised:
         ids = f"{found.advised[0].id}" if len(found.advised) == 1 else "all"
         parts.append(
@@ -60,6 +72,36 @@ def _table(title: str, items: Sequence[Advised]) -> RenderableType:
             Text(item.change.risk),
         )  # fmt: skip
     return shown
+
+
+def _even(items: Sequence[Even]) -> RenderableType:
+    shown = grid("Even channels, all at once", "latency", "energy", "weights", "peak RAM", left=(0,))
+    for item in items:
+        text = f"{item.id} {plural(len(item.changes), 'width')} to multiples of {item.step}"
+        text += f" ({plural(len(item.odd), 'other')} too far from one)" if item.odd else ""
+        gain = item.gain
+        shown.add_row(Text(text), _latency(gain), _percent(gain.energy), _percent(gain.weights), _percent(gain.peak))
+    return shown
+
+
+def _unchanged(items: Sequence[Unchanged]) -> RenderableType:
+    shown = grid("Slow layers without a change that pays", "share", "busy", "why nothing pays", left=(0, 3))
+    for item in items:
+        why = [f"{_named(each, item)}: {_latency(each.gain)}, {each.why_not}" for each in item.tried[:TRIED]]
+        if len(item.tried) > TRIED:
+            why.append(f"{plural(len(item.tried) - TRIED, 'other')} tried: no better")
+        lines = [*why, *item.held] or ["nothing that chipfit knows changes such a layer"]
+        shown.add_row(
+            Text(plain(item.layer.name)), share(item.layer.share), share(item.layer.utilisation, 0),
+            Text("\n".join(plain(line) for line in lines)),
+        )  # fmt: skip
+    return shown
+
+
+def _named(tried: Tried, item: Unchanged) -> str:
+    """What was tried, and where if that is another layer."""
+    elsewhere = item.layer.name not in tried.change.where and tried.change.kind == "width"
+    return f"{tried.change.where[0]}: {tried.change.what}" if elsewhere else tried.change.what
 
 
 def _together(found: Advice) -> RenderableType:

@@ -64,6 +64,61 @@ def export_integers(network: Network, study: Study, path: Path) -> Integers:
     return _compared(network, task, path, in_float)
 
 
+@dataclass(frozen=True, slots=True)
+class Deviations:
+    """How far the outputs of an int8 file are from those of the network that it was made from, on `images` test images.
+
+    Deviations are absolute, of outputs that span `span`; `agreement` is the share of images on which the largest output
+    is the same one, NaN where an image has more than one row of outputs. `calibrated` says on how many images ranges
+    were observed, `in_float` which nodes the file computes in float32, `unchecked` why it was not run.
+    """
+
+    calibrated: int
+    images: int
+    mean_deviation: float
+    largest_deviation: float
+    span: float
+    agreement: float
+    in_float: tuple[str, ...]
+    unchecked: str = ""
+
+
+def export_calibrated(network: Network, task: Task, path: Path) -> Deviations:
+    """Writes a network as an int8 file, calibrated on training images of a task, and runs it on test images.
+
+    What the task asks of its outputs does not matter: only the images count. Raises `InvalidInput` for a network that
+    does not take just one image, or images of other channels, and what `export_tflite` raises.
+    """
+    from chipfit.nets.tflite.calibrate import activation_ranges
+    from chipfit.nets.tflite.exporter import export_tflite
+
+    images = [item.shape for item in network.graph.inputs if len(item.shape) == 4]
+    if len(images) != 1 or len(network.graph.inputs) != 1:
+        raise InvalidInput(
+            f"{network.name}: int8 is calibrated on images, but this network does not take just one image; leave the "
+            "data out for a float32 file, or call chipfit.nets.tflite.exporter.export_tflite with ranges of your own"
+        )
+    batches = list(_calibration(task, network))
+    in_float = export_tflite(network, path, ranges=activation_ranges(network, batches))
+    calibrated = sum(map(len, batches))
+    nothing = float("nan")
+    try:
+        outputs, real, _ = _outputs(network, task, path)
+    except MissingDependency as error:
+        return Deviations(calibrated, 0, nothing, nothing, nothing, nothing, in_float, str(error))
+    apart = (outputs - real).abs()
+    same = (outputs.argmax(1) == real.argmax(1)).double().mean() if real.ndim == 2 else nothing
+    return Deviations(
+        calibrated=calibrated,
+        images=len(real),
+        mean_deviation=float(apart.mean()),
+        largest_deviation=float(apart.max()),
+        span=float(real.max() - real.min()),
+        agreement=float(same),
+        in_float=in_float,
+    )
+
+
 def _size(network: Network) -> tuple[int, int]:
     _, _, height, width = network.graph.inputs[0].shape
     return int(height), int(width)  # type: ignore[arg-type]
@@ -80,8 +135,8 @@ def _calibration(task: Task, network: Network) -> Iterator[NDArray[np.float32]]:
     yield from chosen
 
 
-def _compared(network: Network, task: Task, path: Path, in_float: tuple[str, ...]) -> Integers:
-    """The written file and the network on the test split."""
+def _outputs(network: Network, task: Task, path: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the written file and the network give on the test split, and the targets. Raises `MissingDependency`."""
     import torch
 
     from chipfit.nets.module import GraphModule
@@ -91,16 +146,22 @@ def _compared(network: Network, task: Task, path: Path, in_float: tuple[str, ...
     given: list[torch.Tensor] = []
     wanted: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
+    for inputs, labels in task.batches("test", BATCH, _size(network)):
+        given.append(torch.from_numpy(run_tflite(path, inputs.numpy())[0]))
+        with torch.inference_mode():
+            found = module(inputs)
+        wanted.append(found[0] if isinstance(found, tuple) else found)
+        targets.append(labels)
+    return torch.cat(given), torch.cat(wanted), torch.cat(targets)
+
+
+def _compared(network: Network, task: Task, path: Path, in_float: tuple[str, ...]) -> Integers:
+    """The written file and the network on the test split."""
     try:
-        for inputs, labels in task.batches("test", BATCH, _size(network)):
-            given.append(torch.from_numpy(run_tflite(path, inputs.numpy())[0]))
-            with torch.inference_mode():
-                wanted.append(module(inputs))
-            targets.append(labels)
+        outputs, real, labels = _outputs(network, task, path)
     except MissingDependency as error:
         nothing = float("nan")
         return Integers(0, task.metric, {}, {}, nothing, nothing, nothing, in_float, str(error))
-    outputs, real, labels = torch.cat(given), torch.cat(wanted), torch.cat(targets)
     apart = (outputs - real).abs()
     return Integers(
         images=len(labels),

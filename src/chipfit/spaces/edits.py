@@ -8,6 +8,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.graph import Graph
+from chipfit.spaces.layout import pool_earlier, remove_layout_changes, resize_in_steps, resize_later, shrink_outputs
 from chipfit.spaces.operators import factorise_kernels, open_activations, stride_earlier
 from chipfit.spaces.sizes import open_depth_multiplier, open_input_size, open_widths
 from chipfit.spaces.structure import (
@@ -30,11 +31,21 @@ __all__ = [
     "open_repeats",
     "open_space",
     "open_widths",
+    "pool_earlier",
+    "remove_layout_changes",
+    "resize_in_steps",
+    "resize_later",
+    "shrink_outputs",
     "standard_convolutions",
     "stride_earlier",
 ]
 
 SPACE_EDITS: Mapping[str, Callable[..., Graph]] = {
+    "layout": remove_layout_changes,
+    "later": resize_later,
+    "steps": resize_in_steps,
+    "output": shrink_outputs,
+    "pool": pool_earlier,
     "fuse": fuse_inverted_bottlenecks,
     "earlier": stride_earlier,
     "standard": standard_convolutions,
@@ -46,10 +57,10 @@ SPACE_EDITS: Mapping[str, Callable[..., Graph]] = {
     "depth_multiplier": open_depth_multiplier,
     "input_size": open_input_size,
 }
-"""Edits by the names of study files, in the order in which `open_space` applies them: structure before sizes, so that
-widths take in what structure adds, and the depth multiplier last of the widths, so that it scales what they chose. An
-earlier stride comes behind fusion, which looks for strides that are closed, and before all that copies convolutions;
-activations come last of the structure, so that copies of them follow."""
+"""Edits by the names of study files, in the order in which `open_space` applies them: layout first, then structure
+before sizes, so that widths take in what structure adds, and the depth multiplier last of the widths, so that it scales
+what they chose. An earlier stride comes behind fusion, which looks for strides that are closed, and before all that
+copies convolutions; activations come last of the structure, so that copies of them follow."""
 
 
 def open_space(graph: Graph, decisions: Mapping[str, object]) -> Graph:

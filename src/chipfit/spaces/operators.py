@@ -57,12 +57,16 @@ def open_activations(graph: Graph, cheaper: Mapping[str, str] | None = None) -> 
         assert isinstance(given, Activation)
         decision = Decision(f"{site}.activation", (given.function, function))
         graph, index = with_decision(graph, decision), choose(decision, (0, 1))
-        copies = [n for n in graph.nodes if n.origin == Origin("copy", (site,)) and n.op == given]
+        copies = [n for n in graph.nodes if _copies(n.origin, site) and n.op == given]
         for node in (graph.by_key[site], *copies):
             key = unique_key(graph, f"{node.key}.{function}")
             other = Node(key, Activation(function), node.inputs, Origin("copy", (site,)))
             graph = add_alternative(graph, node.key, key, index, f"{node.key}.function", [other])
     return graph
+
+
+def _copies(origin: Origin | None, site: str) -> bool:
+    return origin is not None and origin.recipe in ("copy", "before") and origin.sources[-1] == site
 
 
 def _replacement(graph: Graph, node: Node, cheaper: Mapping[str, str] | None) -> str | None:
