@@ -18,7 +18,7 @@ import torch
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.files import write_whole
 from chipfit.nets.module import GraphModule
-from chipfit.tasks.task import Task
+from chipfit.tasks.task import Outputs, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +113,20 @@ def evaluate(
     """The task's metrics of a module on one split, in evaluation mode."""
     where = resolve_device(device)
     module.to(where).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    outputs: list[torch.Tensor] = []
+    predictions: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
     with torch.inference_mode():
         for inputs, wanted in task.batches(split, batch_size, _size(module)):
-            outputs.append(module(_placed(inputs, where)).float().cpu())
+            predictions.append(task.read(_real(module(_placed(inputs, where)))))
             targets.append(wanted)
-    return task.metrics(torch.cat(outputs), torch.cat(targets))
+    return task.metrics(torch.cat(predictions), torch.cat(targets))
+
+
+def _real(outputs: Outputs) -> Outputs:
+    """Outputs as float32 on the CPU."""
+    if isinstance(outputs, tuple):
+        return tuple(output.float().cpu() for output in outputs)
+    return outputs.float().cpu()
 
 
 def _placed(inputs: torch.Tensor, where: torch.device) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,27 +89,51 @@ def _compared(network: Network, task: Task, path: Path, in_float: tuple[str, ...
     from chipfit.nets.tflite.runtime import run_tflite
 
     module = GraphModule(network.graph, network.weights).eval()
-    given: list[torch.Tensor] = []
-    wanted: list[torch.Tensor] = []
+    integer: list[torch.Tensor] = []
+    real: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
+    apart = _Apart()
     try:
         for inputs, labels in task.batches("test", BATCH, _size(network)):
-            given.append(torch.from_numpy(run_tflite(path, inputs.numpy())[0]))
+            given = tuple(torch.from_numpy(output) for output in run_tflite(path, inputs.numpy()))
             with torch.inference_mode():
-                wanted.append(module(inputs))
+                found = module(inputs)
+            wanted = found if isinstance(found, tuple) else (found,)
+            apart.add(given, wanted)
+            integer.append(task.read(given if len(given) > 1 else given[0]))
+            real.append(task.read(wanted if len(wanted) > 1 else wanted[0]))
             targets.append(labels)
     except MissingDependency as error:
         nothing = float("nan")
         return Integers(0, task.metric, {}, {}, nothing, nothing, nothing, in_float, str(error))
-    outputs, real, labels = torch.cat(given), torch.cat(wanted), torch.cat(targets)
-    apart = (outputs - real).abs()
+    labels = torch.cat(targets)
     return Integers(
         images=len(labels),
         metric=task.metric,
-        integer=task.metrics(outputs, labels),
-        real=task.metrics(real, labels),
-        mean_deviation=float(apart.mean()),
-        largest_deviation=float(apart.max()),
-        span=float(real.max() - real.min()),
+        integer=task.metrics(torch.cat(integer), labels),
+        real=task.metrics(torch.cat(real), labels),
+        mean_deviation=apart.total / apart.count,
+        largest_deviation=apart.largest,
+        span=apart.highest - apart.lowest,
         in_float=in_float,
     )
+
+
+@dataclass(slots=True)
+class _Apart:
+    """How far the outputs of two networks are apart, over all batches."""
+
+    total: float = 0.0
+    count: int = 0
+    largest: float = 0.0
+    lowest: float = math.inf
+    highest: float = -math.inf
+
+    def add(self, given: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> None:
+        for one, other in zip(given, wanted, strict=True):
+            difference = (one - other).abs()
+            self.total += float(difference.sum(dtype=torch.float64))
+            self.count += difference.numel()
+            self.largest = max(self.largest, float(difference.max()))
+            self.lowest = min(self.lowest, float(other.min()))
+            self.highest = max(self.highest, float(other.max()))

@@ -59,7 +59,7 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     task = None
     if study.accuracy is None:
         task = task_of(study.task, progress)
-        check_fits(problem, task.outputs, task.input_shape[0])
+        check_fits(problem, task)
     else:
         named(study.accuracy, "accuracy")
     with Journal(directory) as journal:

@@ -24,6 +24,9 @@ UNITS = {
     "%": 0.01, "": 1.0,
 }  # fmt: skip
 
+FILE_KINDS = ("folder", "npz", "coco", "masks", "audio", "speech", "digits")
+"""Kinds of data that stand in files."""
+
 COSTS = ("latency", "energy", "weights", "peak_memory", "parameters", "macs")
 """What can be an objective or a limit besides accuracy. All are known before any training."""
 
@@ -76,9 +79,10 @@ class _Section(BaseModel):
 
 
 class TaskSettings(_Section):
-    """Where the data is from: "rooms", "folder:DIR", "npz:FILE" or "module:NAME".
+    """Where the data is from: see `chipfit.tasks.open.open_task`.
 
     Counts cap each split; `seed` makes scenes and splits, apart from the study's own; `size` is that of the images.
+    `on_bad` is what happens to items that cannot be used: "refuse" stops at the first, "skip" leaves them out.
     """
 
     data: str = "rooms"
@@ -87,6 +91,7 @@ class TaskSettings(_Section):
     train: int | None = Field(default=None, ge=1)
     validation: int | None = Field(default=None, ge=1)
     test: int | None = Field(default=None, ge=1)
+    on_bad: Literal["refuse", "skip"] = "refuse"
 
 
 class TrainingSettings(_Section):
@@ -298,5 +303,5 @@ def _localise(data: dict[str, Any], directory: Path) -> None:
     task = data.get("task")
     if isinstance(task, dict) and isinstance(task.get("data"), str):
         kind, colon, rest = task["data"].partition(":")
-        if colon and kind in ("folder", "npz"):
-            task["data"] = f"{kind}:{local(rest)}"
+        if colon and kind in FILE_KINDS:
+            task["data"] = f"{kind}:{','.join(str(local(part)) for part in rest.split(','))}"
