@@ -100,8 +100,8 @@ def ibn_detector(width: float = 1.0, resolution: Resolution = 192, classes: int 
     out = round_channels(64 * width)
     x = _merged(b, [ends[2], ends[4], ends[6]], out, mode="nearest")
     x = inverted_bottleneck(b, x, out, expansion=4, key="head.block1")
-    heat = inverted_bottleneck(b, x, out, expansion=2, key="head.heat.block")
-    box = inverted_bottleneck(b, x, out, expansion=2, key="head.box.block")
+    heat = depthwise_separable(b, x, out, key="head.heat.block")
+    box = depthwise_separable(b, x, out, key="head.box.block")
     return b.graph((b.conv(heat, classes, bias=True, key="head.heat"), b.conv(box, 4, bias=True, key="head.box")))
 
 

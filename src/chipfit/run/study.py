@@ -24,7 +24,7 @@ UNITS = {
     "%": 0.01, "": 1.0,
 }  # fmt: skip
 
-FILE_KINDS = ("folder", "npz", "coco", "masks", "audio", "speech", "digits")
+FILE_KINDS = ("folder", "npz", "coco", "masks", "audio", "digits")
 """Kinds of data that stand in files."""
 
 COSTS = ("latency", "energy", "weights", "peak_memory", "parameters", "macs")

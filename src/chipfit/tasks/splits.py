@@ -70,10 +70,41 @@ def split_orders(counts: Mapping[str, int], choice: Choice) -> dict[str, tuple[s
             orders[split], rest = ("train", rest[:count]), rest[count:]
     orders["train"] = ("train", rest)
     chosen = {split: (orders[split][0], orders[split][1][: choice.limits.get(split)]) for split in SPLITS}
+    _need_all(chosen, choice)
+    return chosen
+
+
+def grouped_orders(
+    groups: Mapping[str, Sequence[str]], choice: Choice
+) -> dict[str, tuple[str, NDArray[np.int64]]]:
+    """As `split_orders`, but items of one group, such as one speaker's, never part. groups: that of each item."""
+    if set(groups) == set(SPLITS):
+        return split_orders({split: len(names) for split, names in groups.items()}, choice)
+    generator = np.random.default_rng(choice.seed)
+    names = groups["train"]
+    known = sorted(set(names))
+    order = [known[index] for index in generator.permutation(len(known))]
+    rank = {name: place for place, name in enumerate(order)}
+    # Groups in random order, the items of each together and in random order themselves.
+    items = np.array(sorted(generator.permutation(len(names)).tolist(), key=lambda index: rank[names[index]]), np.int64)
+    orders = {split: (split, generator.permutation(len(part))) for split, part in groups.items() if split != "train"}
+    for split, fraction in choice.fractions.items():
+        if split not in orders:
+            end = round(fraction * len(names))
+            # A group that the boundary would cut belongs to this split as a whole.
+            while 0 < end < len(items) and names[items[end]] == names[items[end - 1]]:
+                end += 1
+            orders[split], items = ("train", items[:end]), items[end:]
+    orders["train"] = ("train", generator.permutation(items))
+    chosen = {split: (orders[split][0], orders[split][1][: choice.limits.get(split)]) for split in SPLITS}
+    _need_all(chosen, choice)
+    return chosen
+
+
+def _need_all(chosen: Mapping[str, tuple[str, NDArray[np.int64]]], choice: Choice) -> None:
     for split, (_, indices) in chosen.items():
         if len(indices) == 0:
             raise InvalidInput(f"{choice.where}: too few items for a {split} split; add some or a larger fraction")
-    return chosen
 
 
 def apart(
