@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chipfit.accuracy.train import Recipe, train
@@ -109,6 +109,7 @@ def test_an_image_without_boxes_still_teaches() -> None:
     assert bool((gradient > 0).all())
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.integers(1, 3))
 def test_read_boxes_are_sorted_apart_and_within_the_image(seed: int, classes: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -133,6 +134,7 @@ def overlap(one: list[float], other: list[float]) -> float:
     return shared / max(sum(areas) - shared, 1e-9)
 
 
+@settings(max_examples=20)
 @given(st.integers(0, 2**31))
 def test_boxes_move_with_their_images(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -153,14 +155,17 @@ def test_boxes_move_with_their_images(seed: int) -> None:
 
 def test_a_few_steps_lower_the_loss() -> None:
     task = squares(augmentation=Augmentation(shift=0.05))
-    history = list(train(detector(), task, Recipe(epochs=6, batch_size=8, learning_rate=0.02), seed=0, device="cpu"))
-    assert history[-1].loss < 0.6 * history[0].loss
+    module = detector()
+    ((inputs, targets),) = task.batches("train", 24)
+    before = float(task.loss(module.train()(inputs), targets).detach())
+    list(train(module, task, Recipe(epochs=6, batch_size=8, learning_rate=0.05), seed=0, device="cpu"))
+    assert float(task.loss(module.train()(inputs), targets).detach()) < 0.7 * before
 
 
 def test_the_standard_error_is_about_the_spread_of_other_images() -> None:
     rng = np.random.default_rng(0)
     task, scores, errors = squares(), [], []
-    for _ in range(40):
+    for _ in range(25):
         targets = torch.zeros(60, 1, 6)
         targets[:, 0, 3:5] = 0.5
         predictions = torch.zeros(60, MOST, 6)

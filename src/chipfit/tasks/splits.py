@@ -94,7 +94,7 @@ def grouped_orders(
             # A group that the boundary would cut belongs to this split as a whole.
             while 0 < end < len(items) and names[items[end]] == names[items[end - 1]]:
                 end += 1
-            orders[split], items = ("train", items[:end]), items[end:]
+            orders[split], items = ("train", generator.permutation(items[:end])), items[end:]
     orders["train"] = ("train", generator.permutation(items))
     chosen = {split: (orders[split][0], orders[split][1][: choice.limits.get(split)]) for split in SPLITS}
     _need_all(chosen, choice)
