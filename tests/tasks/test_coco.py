@@ -83,7 +83,7 @@ def test_an_image_in_two_splits_is_named(tmp_path: Path) -> None:
     save(written(tmp_path, 4, 0), tmp_path / "train.json")
     save(written(tmp_path, 3, 3), tmp_path / "val.json")
     save(written(tmp_path, 3, 6), tmp_path / "test.json")
-    with pytest.raises(InvalidInput, match=r"3\.png: the train split holds it, and so does another one as .*3\.png"):
+    with pytest.raises(InvalidInput, match=r"3\.png: it is in train and, as .*3\.png, in validation"):
         coco(tmp_path, cache=tmp_path / "cache")
     task = coco(tmp_path, on_bad="skip", cache=tmp_path / "cache")
     assert task.sizes == {"train": 3, "validation": 3, "test": 3}

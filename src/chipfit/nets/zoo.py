@@ -15,6 +15,7 @@ from chipfit.graph.build import (
     residual_block,
 )
 from chipfit.graph.graph import Graph
+from chipfit.graph.ops import Conv2d
 from chipfit.nets.network import Network, initialise
 
 Stage = tuple[int, int, int, int]

@@ -60,13 +60,19 @@ class Features:
 
 def as_features(sounds: NDArray[np.float32], features: Features) -> torch.Tensor:
     """Network inputs, float32 (n, channels, height, width), from samples in [-1, 1], float32 (n, samples)."""
-    frames = torch.from_numpy(np.ascontiguousarray(sounds)).unfold(1, features.window, features.hop)
+    # One by one: in larger products the last bit of a sound would depend on its place in the batch.
+    values = torch.stack([_logarithms(torch.from_numpy(sound.copy()), features) for sound in sounds])
+    return values.transpose(1, 2)[..., None].contiguous() if features.as_channels else values[:, None]
+
+
+def _logarithms(sound: torch.Tensor, features: Features) -> torch.Tensor:
+    """Of one sound (samples,): (frames, bands or coefficients)."""
+    frames = sound.unfold(0, features.window, features.hop)
     spectrum = torch.fft.rfft(frames * torch.hann_window(features.window), n=_length(features)).abs().square()
-    filters = torch.from_numpy(_filters(features))
-    logarithms = (torch.log(spectrum @ filters + FLOOR) - CENTRE) / SCALE
-    if features.coefficients is not None:
-        logarithms = logarithms @ torch.from_numpy(_cosines(features.bands, features.coefficients))
-    return logarithms.transpose(1, 2)[..., None].contiguous() if features.as_channels else logarithms[:, None]
+    logarithms = (torch.log(spectrum @ torch.from_numpy(_filters(features)) + FLOOR) - CENTRE) / SCALE
+    if features.coefficients is None:
+        return logarithms
+    return logarithms @ torch.from_numpy(_cosines(features.bands, features.coefficients))
 
 
 def _length(features: Features) -> int:

@@ -116,7 +116,7 @@ def apart(
     them is a bad item; else it is left out of the earlier one and noted.
     """
     kept: dict[str, NDArray[np.int64]] = {}
-    later: dict[bytes, str] = {}
+    later: dict[bytes, tuple[str, str]] = {}
     for split in reversed(SPLITS):
         names, contents = examples[split]
         keys = [hashlib.blake2b(np.ascontiguousarray(item).data, digest_size=16).digest() for item in contents]
@@ -125,9 +125,9 @@ def apart(
             if key not in later:
                 good.append(index)
             elif given:
-                faults.add(names[index], f"the {split} split holds it, and so does another one as {later[key]}")
+                faults.add(names[index], "it is in {} and, as {}, in {}".format(split, *later[key]))
             else:
-                faults.items.append(f"{names[index]}: the same as {later[key]}; it is left out of the {split} split")
-        later |= {key: name for key, name in zip(keys, names, strict=True) if key not in later}
+                faults.items.append(f"{names[index]}: the same as {later[key][0]}; it is left out of the {split} split")
+        later |= {key: (name, split) for key, name in zip(keys, names, strict=True) if key not in later}
         kept[split] = np.array(good, dtype=np.int64)
     return kept
