@@ -150,7 +150,9 @@ def test_boxes_move_with_their_images(seed: int) -> None:
         _, left, top, right, bottom, _ = rows[0]
         ys, xs = np.nonzero(coloured)
         if rows[0, 0] >= 0 and 0 < left and right < 1 and 0 < top and bottom < 1:
-            assert np.allclose([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.array([left, top, right, bottom]) * 64)
+            assert np.allclose(
+                [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.array([left, top, right, bottom]) * 64
+            )
 
 
 def test_a_few_steps_lower_the_loss() -> None:

@@ -36,10 +36,17 @@ def test_pairs_are_read_as_they_are(tmp_path: Path) -> None:
     assert task.input_shape == (3, 8, 12)
     assert task.weights is not None
     pairs = {
-        (Image.open(tmp_path / "data/images" / f"{i}.png").tobytes(), Image.open(tmp_path / "data/masks" / f"{i}.png").tobytes())
+        (
+            Image.open(tmp_path / "data/images" / f"{i}.png").tobytes(),
+            Image.open(tmp_path / "data/masks" / f"{i}.png").tobytes(),
+        )
         for i in range(10)
     }
-    found = {(image.tobytes(), mask.tobytes()) for s in task.images for image, mask in zip(task.images[s], task.masks[s], strict=True)}
+    found = {
+        (image.tobytes(), mask.tobytes())
+        for s in task.images
+        for image, mask in zip(task.images[s], task.masks[s], strict=True)
+    }
     assert found == pairs
 
 

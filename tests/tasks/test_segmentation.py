@@ -50,9 +50,7 @@ def test_the_metric_is_the_mean_of_the_overlaps_of_sets(seed: int) -> None:
     wanted[rng.random(wanted.shape) < 0.2] = IGNORED
     metrics = task.metrics(torch.from_numpy(found.astype(np.uint8)), torch.from_numpy(wanted.astype(np.uint8)))
     counted = wanted != IGNORED
-    overlaps = [
-        ((found == c) & (wanted == c)).sum() / (((found == c) & counted) | (wanted == c)).sum() for c in (0, 1)
-    ]
+    overlaps = [((found == c) & (wanted == c)).sum() / (((found == c) & counted) | (wanted == c)).sum() for c in (0, 1)]
     assert metrics["mean_intersection_over_union"] == pytest.approx(np.mean(overlaps))
     assert metrics["pixel_accuracy"] == pytest.approx((found == wanted)[counted].mean())
     assert 0 < metrics["mean_intersection_over_union_standard_error"] < 0.1
@@ -130,6 +128,6 @@ def test_contradictions_are_refused() -> None:
             halves(**changes)
     assert good.misfit([(1, 2, 4, 8)]) == ""
     for shapes in ([(1, 2)], [(1, 3, 4, 8)], [(1, 2, 4, 8), (1, 2, 4, 8)]):
-        assert good.misfit(shapes) == "one output (1, 2, rows, columns)"
+        assert good.misfit(shapes) == "(1, 2, rows, columns)"
     with pytest.raises(InvalidInput, match="gives 2 outputs, this task reads one"):
         good.read((torch.zeros(1, 2, 4, 8), torch.zeros(1)))

@@ -86,7 +86,7 @@ def mobilenet_v2(width: float = 1.0, resolution: int = 224, classes: int = 1000)
 
 
 def ibn_detector(width: float = 1.0, resolution: Resolution = 192, classes: int | None = None) -> Graph:
-    """An anchor-free detector on the stages of MobileNetV2; without `classes` the features only, for a head of one's own.
+    """An anchor-free detector on the stages of MobileNetV2; without `classes` its features only, for another head.
 
     Features at strides 32 and 16 are added to those at stride 8 (Lin et al. 2017, figure 3); outputs are a heat map for
     each class, (1, classes, height / 8, width / 8), and four distances, (1, 4, height / 8, width / 8): see
@@ -148,8 +148,8 @@ def ibn_segmenter(
 def conv_ctc(classes: int = 11, frames: int = 256, width: float = 1.0, bands: int = 40) -> Graph:
     """A recogniser of sequences for `F.ctc_loss`: inverted bottlenecks over time, each frame's `bands` its channels.
 
-    Input (1, bands, frames, 1), output (1, classes, frames / 4, 1): scores, the first of them of "nothing new". No layer
-    looks further ahead than a few frames (`look_ahead_frames`), so that it can work on a stream.
+    Input (1, bands, frames, 1), output (1, classes, frames / 4, 1): scores, the first of them of "nothing new". No
+    layer looks further ahead than a few frames (`look_ahead_frames`), so that it can work on a stream.
     """
     b = Builder()
     x = b.input("input", (1, bands, frames, 1))
@@ -233,8 +233,8 @@ def from_zoo(name: str, seed: int = 0, classes: int | None = None) -> Network:
     """A baseline with seeded initial weights, by `name[-width][-resolution]`, as "mobilenet_v2-0.35-96" or "resnet8".
 
     A width has a decimal point, a resolution has none; "ibn_segmenter-96x128" takes images that are wider than high.
-    `classes` is what the last layer gives; ibn_detector has a head only with it. Raises `InvalidInput` for an unknown name or a number that the
-    network does not take.
+    `classes` is what the last layer gives; ibn_detector has a head only with it. Raises `InvalidInput` for an unknown
+    name or a number that the network does not take.
     """
     base, *numbers = name.split("-")
     if base not in ZOO:
@@ -283,7 +283,7 @@ def _image(resolution: Resolution) -> tuple[int, int, int, int]:
 
 
 def _merged(b: Builder, features: Sequence[str], out: int, *, mode: str) -> str:
-    """Features, each at half the size of the one before, as `out` channels at the size of the first (Lin et al. 2017)."""
+    """Features, each at half the size of the one before, as `out` channels at the size of the first, added."""
     merged = ""
     for level in range(len(features), 0, -1):
         lateral = conv_bn_act(b, features[level - 1], out, kernel=1, activation=None, key=f"neck.lateral{level}")

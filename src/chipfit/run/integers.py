@@ -98,10 +98,9 @@ def _compared(network: Network, task: Task, path: Path, in_float: tuple[str, ...
             given = tuple(torch.from_numpy(output) for output in run_tflite(path, inputs.numpy()))
             with torch.inference_mode():
                 found = module(inputs)
-            wanted = found if isinstance(found, tuple) else (found,)
-            apart.add(given, wanted)
-            integer.append(task.read(given if len(given) > 1 else given[0]))
-            real.append(task.read(wanted if len(wanted) > 1 else wanted[0]))
+            apart.add(given, found if isinstance(found, tuple) else (found,))
+            integer.append(task.read(given if isinstance(found, tuple) else given[0]))
+            real.append(task.read(found))
             targets.append(labels)
     except MissingDependency as error:
         nothing = float("nan")

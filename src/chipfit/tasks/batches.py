@@ -15,7 +15,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def check_images(where: str, images: Mapping[str, NDArray[np.uint8]], targets: Mapping[str, NDArray[Any]]) -> None:
-    """Raises `InvalidInput` unless all splits hold images (n, height, width, channels) of one size, each at least one."""
+    """Raises `InvalidInput` unless all splits hold images (n, height, width, channels) of one size, one at least."""
     for split in SPLITS:
         if split not in images or split not in targets:
             raise InvalidInput(f"{where}: no {split} split; give {', '.join(SPLITS)}")

@@ -25,8 +25,8 @@ LOGARITHMS = (-4.0, 5.0)
 def detection_loss(heat: torch.Tensor, distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Focal loss of the heat maps plus generalised IoU of the boxes, weighted by the heat that a cell should have.
 
-    heat: (batch, classes, rows, columns), logits less `PRIOR`. distances: (batch, 4, rows, columns). targets: (batch, most, 6) with
-    the columns class, left, top, right, bottom, crowd. Each cell answers for the object whose heat is highest there.
+    heat: (batch, classes, rows, columns), logits less `PRIOR`. distances: (batch, 4, rows, columns). targets:
+    (batch, most, 6) with the columns class, left, top, right, bottom, crowd. Each cell answers for the object whose heat is highest there.
     Sources: Law and Deng 2018, equation 1 (focal loss); Rezatofighi et al. 2019 (generalised IoU).
     """
     heat, distances = heat.float() + PRIOR, distances.float()
@@ -77,7 +77,7 @@ def _focal(heat: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 def _edges(distances: torch.Tensor) -> torch.Tensor:
-    """Left, top, right and bottom as fractions, (batch, 4, rows, columns), from distances to the middle of each cell."""
+    """Edges as fractions, (batch, 4, rows, columns), from logarithms of distances to the middle of each cell."""
     rows, columns = distances.shape[2:]
     reach = distances.clamp(*LOGARITHMS).exp()
     across = (torch.arange(columns, device=distances.device) + 0.5)[None, None, :]
@@ -111,7 +111,7 @@ def read_boxes(heat: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
     more than `SAME_OBJECT` the best stays. Rows without a box are 0.
     """
     heat, distances = heat.float() + PRIOR, distances.float()
-    batch, _, rows, columns = heat.shape
+    rows, columns = heat.shape[2:]
     peaks = torch.where(heat == F.max_pool2d(heat, 3, 1, 1), torch.sigmoid(heat), 0.0)
     scores, places = peaks.flatten(1).topk(min(MOST, peaks[0].numel()), dim=1)
     kinds, cells = places // (rows * columns), places % (rows * columns)

@@ -119,8 +119,7 @@ def _list(listing: _Listing, split: str, file: Path, folders: Sequence[Path], fa
             faults.add(item, complaint, left_out="the part outside is left out")
         boxes[entry["image_id"]].append(row)
     listing.items[split] = [
-        _Item(picture, np.array(boxes[key], dtype=np.float32).reshape(-1, 6))
-        for key, (picture, _, _) in images.items()
+        _Item(picture, np.array(boxes[key], dtype=np.float32).reshape(-1, 6)) for key, (picture, _, _) in images.items()
     ]
 
 

@@ -34,8 +34,8 @@ class Picture:
 
 
 Fit = Literal["cut", "stretch", "labels"]
-"""How a picture becomes square: its middle is cut out, or it is stretched; "labels" stretches masks of one channel whose
-values are classes, and mixes none of them."""
+"""How a picture becomes square: its middle is cut out, or it is stretched; "labels" stretches masks of one channel,
+whose values are classes, and mixes none of them."""
 
 
 def decode(
@@ -43,8 +43,8 @@ def decode(
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """RGB images, uint8 (n, height, width, 3), and why some of them could not be read, by index.
 
-    size: height and width to scale to, as `fit` says; with the fit "labels" images are (n, height, width, 1). None keeps
-    them as they are, which needs all of one size. What cannot be read stays black. Large results are kept in `cache`.
+    size: height and width to scale to, as `fit` says; with the fit "labels" images are (n, height, width, 1). None
+    keeps them as they are, which needs all of one size. What cannot be read stays black. Large results are kept in `cache`.
     Raises InvalidInput if sizes differ and none is asked for.
     """
     path = (cache or cache_directory()) / f"decoded-{_key(pictures, size, fit)}.npz"

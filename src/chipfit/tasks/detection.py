@@ -165,9 +165,11 @@ def moved_boxes(boxes: NDArray[np.float32], moves: Moves, size: tuple[int, int])
     shift = np.stack([moves.left / width, moves.up / height], axis=1).astype(np.float32)
     edges -= np.tile(shift, 2)[:, None]
     mirrored = edges[moves.mirrored]
-    edges[moves.mirrored] = np.stack([1 - mirrored[..., 2], mirrored[..., 1], 1 - mirrored[..., 0], mirrored[..., 3]], 2)
+    edges[moves.mirrored] = np.stack(
+        [1 - mirrored[..., 2], mirrored[..., 1], 1 - mirrored[..., 0], mirrored[..., 3]], 2
+    )
     np.clip(edges, 0, 1, out=edges)
-    left = (edges[..., 2] - edges[..., 0]) * (edges[..., 3] - edges[..., 1])
-    gone = (boxes[..., CLASS] < 0) | (left <= 0) | (left < LEAST_VISIBLE * area)
+    rest = (edges[..., 2] - edges[..., 0]) * (edges[..., 3] - edges[..., 1])
+    gone = (boxes[..., CLASS] < 0) | (rest <= 0) | (rest < LEAST_VISIBLE * area)
     boxes[gone] = (-1, 0, 0, 0, 0, 0)
     return boxes

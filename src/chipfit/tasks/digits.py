@@ -57,7 +57,9 @@ def digit_sequences(
     clips = _clips(path)
     empty = np.flatnonzero(np.diff(clips.offsets) < RATE_HZ // 50)
     if len(empty) and on_bad == "refuse":
-        raise InvalidInput(f'{path}: clip {empty[0]} is shorter than 20 ms; remove it, or skip bad items (on_bad="skip")')
+        raise InvalidInput(
+            f'{path}: clip {empty[0]} is shorter than 20 ms; remove it, or skip bad items (on_bad="skip")'
+        )
     speakers = np.unique(clips.speaker)
     if len(speakers) < 3:
         raise InvalidInput(f"{path}: {len(speakers)} speakers; three are needed, one of them for each split")
@@ -122,15 +124,14 @@ def _composed(
         wanted = generator.integers(1, MOST_DIGITS + 1)
         line = np.zeros(length, dtype=np.float32)
         speed = float(generator.uniform(*SPEEDS)) if varied else 1.0
-        place, said = int(generator.integers(0, RATE_HZ // 5)), 0
-        for index in generator.choice(own, wanted):
+        place = int(generator.integers(0, RATE_HZ // 5))
+        for said, index in enumerate(generator.choice(own, wanted)):
             clip = _played(clips.samples(index), speed)
             if place + len(clip) > length and said > 0:
                 break
             clip = clip[: length - place]
             line[place : place + len(clip)] += clip * (8000 / max(1.0, float(np.abs(clip).max())))
             texts[row, said] = clips.digit[index]
-            said += 1
             place += len(clip) + int(generator.integers(0, RATE_HZ // 5))
             if place >= length:
                 break

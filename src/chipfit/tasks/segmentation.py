@@ -106,7 +106,7 @@ class Segmentation:
     def misfit(self, shapes: Sequence[tuple[int, ...]]) -> str:
         """See `Task.misfit`: scores of the classes over any grid."""
         fits = len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][1] == self.outputs
-        return "" if fits else f"one output (1, {self.outputs}, rows, columns)"
+        return "" if fits else f"(1, {self.outputs}, rows, columns)"
 
     def loss(self, outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
         """Mean weighted cross-entropy of the pixels that count. outputs: (batch, classes, rows, columns)."""

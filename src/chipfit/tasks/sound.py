@@ -91,11 +91,11 @@ def _filters(features: Features) -> NDArray[np.float32]:
     bins = np.fft.rfftfreq(_length(features), 1 / features.rate_hz)[:, None]
     rising = (bins - hertz[:-2]) / (hertz[1:-1] - hertz[:-2])
     falling = (hertz[2:] - bins) / (hertz[2:] - hertz[1:-1])
-    filters = np.clip(np.minimum(rising, falling), 0, None)
+    filters: NDArray[np.float64] = np.clip(np.minimum(rising, falling), 0, None)
     # A low band may be narrower than the bins are apart: it then takes the nearest one.
     for band in np.flatnonzero(filters.sum(axis=0) == 0):
         filters[np.abs(bins[:, 0] - hertz[band + 1]).argmin(), band] = 1
-    return filters.astype(np.float32) / features.window
+    return (filters / features.window).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -48,9 +48,9 @@ def sounds(
     """A folder with a folder of WAV files per class, or "MANIFEST", or "TRAIN,VALIDATION,TEST", manifests with texts.
 
     A folder may hold train, validation (or val) and test folders of such folders, or the lists of Speech Commands; each
-    sound is cut or filled up to a second. A manifest is JSON lines or CSV with a file (audio_filepath, file or path, from
-    the manifest's folder) and a text, and perhaps a speaker. What has no split of its own is split by `seed`, speaker by
-    speaker where they are known (`speaker`, or a name as SPEAKER_nohash_0.wav); `validation` and `test` are fractions.
+    sound is cut or filled up to a second. A manifest is JSON lines or CSV with a file (audio_filepath, file or path,
+    from the manifest's folder) and a text, and perhaps a speaker. What has no split of its own is split by `seed`,
+    speaker by speaker where they are known (`speaker`, or a name as SPEAKER_nohash_0.wav); `validation` and `test` are fractions.
     All files must be mono PCM of one rate: that of the first. on_bad: "refuse" stops at the first file that cannot be
     used (missing, unreadable, empty, of another rate, without text), "skip" leaves it out and names it in `skipped`.
     limits: at most so many sounds of a split. Raises InvalidInput with file and item.

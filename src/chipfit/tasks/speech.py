@@ -42,7 +42,7 @@ def _inputs(
     augmentation: SoundAugmentation,
     generator: np.random.Generator | None,
 ) -> torch.Tensor:
-    values = sounds.astype(np.float32) / 32768
+    values: NDArray[np.float32] = sounds.astype(np.float32) / np.float32(32768)
     if generator is not None:
         count, length = values.shape
         most = int(augmentation.shift_s * features.rate_hz)
@@ -52,7 +52,7 @@ def _inputs(
         gains = 10 ** (generator.uniform(-augmentation.gain_db, augmentation.gain_db, (count, 1)) / 20)
         noise = generator.standard_normal(values.shape, np.float32)
         levels = generator.uniform(0, augmentation.noise, (count, 1))
-        values = values * gains.astype(np.float32) + noise * levels.astype(np.float32)
+        values = (values * gains + noise * levels).astype(np.float32)
     return as_features(values, features)
 
 
@@ -154,7 +154,7 @@ class SoundClassification:
 
     def misfit(self, shapes: Sequence[tuple[int, ...]]) -> str:
         """See `Task.misfit`: one output (1, classes)."""
-        return "" if list(shapes) == [(1, self.outputs)] else f"one output (1, {self.outputs})"
+        return "" if list(shapes) == [(1, self.outputs)] else f"(1, {self.outputs})"
 
     def loss(self, outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy. outputs: (batch, classes); targets: (batch,)."""
@@ -187,9 +187,9 @@ class SoundClassification:
 class Speech:
     """Which symbols are spoken one after the other (`tasks.task.Task`), by connectionist temporal classification.
 
-    classes: the symbols; a network gives one score more, the first, for "nothing new". sounds: per split, int16 (n,
-    samples). texts: per split, int64 (n, longest), indices into `classes`, -1 behind the end. separator: the symbol that
-    ends a word; None where each symbol is a word. The metric is the word accuracy: 1 less the word error rate, and 0
+    classes: the symbols; a network gives one score more, the first, for "nothing new". sounds: per split, int16
+    (n, samples). texts: per split, int64 (n, longest), indices into `classes`, -1 behind the end. separator: the symbol
+    that ends a word; None where each symbol is a word. The metric is the word accuracy: 1 less the word error rate, and 0
     where there are more errors than words.
     Source: Graves et al. 2006. Raises InvalidInput where splits, shapes, types or symbols do not fit together.
     """
@@ -263,7 +263,7 @@ class Speech:
     def misfit(self, shapes: Sequence[tuple[int, ...]]) -> str:
         """See `Task.misfit`: scores of the symbols and of "nothing new" over enough steps for the longest text."""
         longest = max(texts.shape[1] for texts in self.texts.values())
-        wanted = f"one output (1, {self.outputs}, steps, 1) with {longest} steps or more"
+        wanted = f"(1, {self.outputs}, steps, 1) with {longest} steps or more"
         if len(shapes) != 1 or len(shapes[0]) != 4:
             return wanted
         _, scores, steps, width = shapes[0]

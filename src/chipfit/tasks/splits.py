@@ -74,9 +74,7 @@ def split_orders(counts: Mapping[str, int], choice: Choice) -> dict[str, tuple[s
     return chosen
 
 
-def grouped_orders(
-    groups: Mapping[str, Sequence[str]], choice: Choice
-) -> dict[str, tuple[str, NDArray[np.int64]]]:
+def grouped_orders(groups: Mapping[str, Sequence[str]], choice: Choice) -> dict[str, tuple[str, NDArray[np.int64]]]:
     """As `split_orders`, but items of one group, such as one speaker's, never part. groups: that of each item."""
     if set(groups) == set(SPLITS):
         return split_orders({split: len(names) for split, names in groups.items()}, choice)

@@ -99,7 +99,7 @@ class ImageClassification:
 
     def misfit(self, shapes: Sequence[tuple[int, ...]]) -> str:
         """See `Task.misfit`: one output (1, classes)."""
-        return "" if list(shapes) == [(1, self.outputs)] else f"one output (1, {self.outputs})"
+        return "" if list(shapes) == [(1, self.outputs)] else f"(1, {self.outputs})"
 
     def read(self, outputs: Outputs) -> torch.Tensor:
         """The outputs as they are: a score for each class."""

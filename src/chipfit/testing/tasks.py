@@ -24,7 +24,7 @@ def check_task(task: Task, model: Model | None = None, examples: int = 2000) -> 
     Checked: names and sizes; shape, type and range of the inputs, resized ones too; every example once; the same order
     without a generator, the same batches for the same seed; no augmentation outside training; no example of one
     split in another; outputs that fit; a loss that is finite and differentiable; predictions of one length; metrics
-    that are finite, the primary one from 0 to 1, and its standard error. A size other than the stored one may be refused.
+    that are finite, the primary one from 0 to 1, and its standard error. Sizes other than the stored may be refused.
     model: inputs to outputs as a network would give them; by default channel means through a random matrix, which gives
     (batch, outputs). examples: so many of each split are read.
     """
@@ -151,11 +151,9 @@ def _check_loss_and_metrics(task: Task, model: Model) -> None:
     _require(task.misfit(wrong) != "", f"outputs of shapes {wrong} fit")
     loss = task.loss(outputs, targets)
     _require(loss.ndim == 0 and bool(torch.isfinite(loss)), f"loss {loss} is not one finite number")
-    gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-    found = [gradient for gradient in gradients if gradient is not None]
-    _require(all(bool(torch.isfinite(gradient).all()) for gradient in found), "the gradient of the loss is not finite")
-    moved = len(found) == len(leaves) and all(bool(gradient.abs().sum() > 0) for gradient in found)
-    _require(moved, "the loss does not depend on the outputs")
+    for gradient in torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True):
+        _require(bool(torch.isfinite(gradient).all()), "the gradient of the loss is not finite")
+        _require(bool(gradient.abs().sum() > 0), "the loss does not depend on the outputs")
     with torch.no_grad():
         predictions, metrics = _judged(task, outputs, targets)
         halves = [part[: len(inputs) // 2] for part in leaves]
