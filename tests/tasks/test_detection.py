@@ -149,7 +149,7 @@ def test_boxes_move_with_their_images(seed: int) -> None:
         coloured = np.ptp(image.astype(int), axis=2) > 150
         _, left, top, right, bottom, _ = rows[0]
         ys, xs = np.nonzero(coloured)
-        if rows[0, 0] >= 0 and 0 < left and right < 1 and 0 < top and bottom < 1:
+        if rows[0, 0] >= 0 and min(left, top) > 0 and max(right, bottom) < 1:
             assert np.allclose(
                 [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.array([left, top, right, bottom]) * 64
             )

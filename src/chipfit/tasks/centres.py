@@ -25,9 +25,9 @@ LOGARITHMS = (-4.0, 5.0)
 def detection_loss(heat: torch.Tensor, distances: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Focal loss of the heat maps plus generalised IoU of the boxes, weighted by the heat that a cell should have.
 
-    heat: (batch, classes, rows, columns), logits less `PRIOR`. distances: (batch, 4, rows, columns). targets:
-    (batch, most, 6) with the columns class, left, top, right, bottom, crowd. Each cell answers for the object whose heat is highest there.
-    Sources: Law and Deng 2018, equation 1 (focal loss); Rezatofighi et al. 2019 (generalised IoU).
+    heat: (batch, classes, rows, columns), logits less `PRIOR`. distances: (batch, 4, rows, columns). targets: (batch,
+    most, 6) with the columns class, left, top, right, bottom, crowd. Each cell answers for the object whose heat is
+    highest there. Sources: Law and Deng 2018, equation 1 (focal loss); Rezatofighi et al. 2019 (generalised IoU).
     """
     heat, distances = heat.float() + PRIOR, distances.float()
     wanted = _object_heat(targets, heat.shape[2], heat.shape[3])

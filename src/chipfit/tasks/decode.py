@@ -44,8 +44,8 @@ def decode(
     """RGB images, uint8 (n, height, width, 3), and why some of them could not be read, by index.
 
     size: height and width to scale to, as `fit` says; with the fit "labels" images are (n, height, width, 1). None
-    keeps them as they are, which needs all of one size. What cannot be read stays black. Large results are kept in `cache`.
-    Raises InvalidInput if sizes differ and none is asked for.
+    keeps them as they are, which needs all of one size. What cannot be read stays black. Large results are kept in
+    `cache`. Raises InvalidInput if sizes differ and none is asked for.
     """
     path = (cache or cache_directory()) / f"decoded-{_key(pictures, size, fit)}.npz"
     stored = read_arrays(path)

@@ -46,10 +46,10 @@ def mask_folder(
     the training images by `seed`, `validation` and `test` being their fractions. A mask is a PNG of one channel whose
     values are classes. DIR/classes.txt names them, one a line; a line "255 void" says which value does not count (any
     number of such lines; 255 never counts). Without that file the classes are all values up to the highest. size:
-    height and width to which both are stretched; None needs all of one size. weighted: rare classes count more in the loss.
-    on_bad: "refuse" stops at the first item that cannot be used (a missing or unreadable mask, one of another size, an
-    unknown class, no pixel that counts), "skip" leaves it out and names it in `skipped`. limits: at most so many images
-    of a split. Raises InvalidInput with the file.
+    height and width to which both are stretched; None needs all of one size. weighted: rare classes count more in the
+    loss. on_bad: "refuse" stops at the first item that cannot be used (a missing or unreadable mask, one of another
+    size, an unknown class, no pixel that counts), "skip" leaves it out and names it in `skipped`. limits: at most so
+    many images of a split. Raises InvalidInput with the file.
     """
     root = Path(directory)
     choice = Choice(root, size, {"validation": validation, "test": test}, seed, on_bad, limits or {}, cache)

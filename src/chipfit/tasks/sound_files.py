@@ -50,10 +50,10 @@ def sounds(
     A folder may hold train, validation (or val) and test folders of such folders, or the lists of Speech Commands; each
     sound is cut or filled up to a second. A manifest is JSON lines or CSV with a file (audio_filepath, file or path,
     from the manifest's folder) and a text, and perhaps a speaker. What has no split of its own is split by `seed`,
-    speaker by speaker where they are known (`speaker`, or a name as SPEAKER_nohash_0.wav); `validation` and `test` are fractions.
-    All files must be mono PCM of one rate: that of the first. on_bad: "refuse" stops at the first file that cannot be
-    used (missing, unreadable, empty, of another rate, without text), "skip" leaves it out and names it in `skipped`.
-    limits: at most so many sounds of a split. Raises InvalidInput with file and item.
+    speaker by speaker where they are known (`speaker`, or a name as SPEAKER_nohash_0.wav); `validation` and `test` are
+    fractions. All files must be mono PCM of one rate: that of the first. on_bad: "refuse" stops at the first file that
+    cannot be used (missing, unreadable, empty, of another rate, without text), "skip" leaves it out and names it in
+    `skipped`. limits: at most so many sounds of a split. Raises InvalidInput with file and item.
     """
     first = Path(str(where).split(",")[0])
     choice = Choice(first, None, {"validation": validation, "test": test}, seed, on_bad, limits or {})

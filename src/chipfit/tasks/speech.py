@@ -187,11 +187,11 @@ class SoundClassification:
 class Speech:
     """Which symbols are spoken one after the other (`tasks.task.Task`), by connectionist temporal classification.
 
-    classes: the symbols; a network gives one score more, the first, for "nothing new". sounds: per split, int16
-    (n, samples). texts: per split, int64 (n, longest), indices into `classes`, -1 behind the end. separator: the symbol
-    that ends a word; None where each symbol is a word. The metric is the word accuracy: 1 less the word error rate, and 0
-    where there are more errors than words.
-    Source: Graves et al. 2006. Raises InvalidInput where splits, shapes, types or symbols do not fit together.
+    classes: the symbols; a network gives one score more, the first, for "nothing new". sounds: per split, int16 (n,
+    samples). texts: per split, int64 (n, longest), indices into `classes`, -1 behind the end. separator: the symbol
+    that ends a word; None where each symbol is a word. The metric is the word accuracy: 1 less the word error rate, and
+    0 where there are more errors than words. Source: Graves et al. 2006. Raises InvalidInput where splits, shapes,
+    types or symbols do not fit together.
     """
 
     name: str
