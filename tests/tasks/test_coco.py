@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from chipfit.errors import InvalidInput
-from chipfit.tasks.coco import coco
+from chipfit.tasks.coco import coco_files
 from chipfit.tasks.detection import Detection
 
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}]
@@ -48,7 +48,7 @@ def boxes(task: Detection) -> list[list[float]]:
 
 def test_images_and_boxes_are_read(tmp_path: Path) -> None:
     file = save(written(tmp_path), tmp_path / "annotations.json")
-    task = coco(f"{file},{tmp_path / 'images'}", cache=tmp_path / "cache")
+    task = coco_files(f"{file},{tmp_path / 'images'}", cache=tmp_path / "cache")
     assert task.classes == ("dog", "cat")
     assert task.sizes == {"train": 6, "validation": 2, "test": 2}
     assert task.input_shape == (3, 20, 40)
@@ -60,13 +60,13 @@ def test_images_and_boxes_are_read(tmp_path: Path) -> None:
     assert found[0] == pytest.approx([1, 0.1, 0.1, 0.6, 0.6, 0])
     assert found[1] == pytest.approx([0, 30.5 / 40, 0.25, 1, 1, 0])
     for where in (tmp_path, file):
-        assert coco(where, cache=tmp_path / "cache").fingerprint == task.fingerprint
-    assert coco(tmp_path, seed=1, cache=tmp_path / "cache").fingerprint != task.fingerprint
+        assert coco_files(where, cache=tmp_path / "cache").fingerprint == task.fingerprint
+    assert coco_files(tmp_path, seed=1, cache=tmp_path / "cache").fingerprint != task.fingerprint
 
 
 def test_stretched_images_keep_their_boxes(tmp_path: Path) -> None:
     save(written(tmp_path), tmp_path / "annotations.json")
-    task = coco(tmp_path, size=16, limits={"train": 3}, cache=tmp_path / "cache")
+    task = coco_files(tmp_path, size=16, limits={"train": 3}, cache=tmp_path / "cache")
     assert task.input_shape == (3, 16, 16)
     assert task.sizes["train"] == 3
     assert boxes(task)[0] == pytest.approx([1, 0.1, 0.1, 0.6, 0.6, 0])
@@ -75,7 +75,7 @@ def test_stretched_images_keep_their_boxes(tmp_path: Path) -> None:
 def test_the_users_splits_are_kept(tmp_path: Path) -> None:
     for name, (count, first) in {"train": (4, 0), "val": (2, 4), "test": (3, 6)}.items():
         save(written(tmp_path, count, first), tmp_path / "annotations" / f"instances_{name}2017.json")
-    task = coco(tmp_path, cache=tmp_path / "cache")
+    task = coco_files(tmp_path, cache=tmp_path / "cache")
     assert task.sizes == {"train": 4, "validation": 2, "test": 3}
 
 
@@ -84,8 +84,8 @@ def test_an_image_in_two_splits_is_named(tmp_path: Path) -> None:
     save(written(tmp_path, 3, 3), tmp_path / "val.json")
     save(written(tmp_path, 3, 6), tmp_path / "test.json")
     with pytest.raises(InvalidInput, match=r"3\.png: it is in train and, as .*3\.png, in validation"):
-        coco(tmp_path, cache=tmp_path / "cache")
-    task = coco(tmp_path, on_bad="skip", cache=tmp_path / "cache")
+        coco_files(tmp_path, cache=tmp_path / "cache")
+    task = coco_files(tmp_path, on_bad="skip", cache=tmp_path / "cache")
     assert task.sizes == {"train": 3, "validation": 3, "test": 3}
     assert len(task.skipped) == 1
 
@@ -96,7 +96,7 @@ def test_the_same_picture_twice_never_lands_in_two_splits(tmp_path: Path) -> Non
         picture(tmp_path / "images" / f"{index}.png", 40, 20, index // 5)
     save(content, tmp_path / "annotations.json")
     with pytest.raises(InvalidInput, match="train split has no images"):
-        coco(tmp_path, cache=tmp_path / "cache")
+        coco_files(tmp_path, cache=tmp_path / "cache")
 
 
 FAULTS = {
@@ -123,10 +123,10 @@ def test_bad_items_are_refused_or_skipped_as_the_user_chooses(
             content[section][row] |= fields
     file = save(content, tmp_path / "annotations.json")
     with pytest.raises(InvalidInput, match=words) as caught:
-        coco(tmp_path, cache=tmp_path / "cache")
+        coco_files(tmp_path, cache=tmp_path / "cache")
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
-    task = coco(tmp_path, on_bad="skip", cache=tmp_path / "cache")
+    task = coco_files(tmp_path, on_bad="skip", cache=tmp_path / "cache")
     assert sum(task.sizes.values()) == images
     assert any(words.split()[0].strip("\\") in item for item in task.skipped)
     if section == "annotations" or "twice" not in words:
@@ -137,8 +137,8 @@ def test_a_corrupt_image_is_named_and_may_be_skipped(tmp_path: Path) -> None:
     save(written(tmp_path), tmp_path / "annotations.json")
     (tmp_path / "images" / "4.png").write_bytes(b"no picture")
     with pytest.raises(InvalidInput, match=r"4\.png: not a readable image"):
-        coco(tmp_path, cache=tmp_path / "cache")
-    task = coco(tmp_path, on_bad="skip", cache=tmp_path / "cache")
+        coco_files(tmp_path, cache=tmp_path / "cache")
+    task = coco_files(tmp_path, on_bad="skip", cache=tmp_path / "cache")
     assert sum(task.sizes.values()) == 9
     assert "4.png" in task.skipped[0]
 
@@ -157,12 +157,12 @@ def test_a_corrupt_image_is_named_and_may_be_skipped(tmp_path: Path) -> None:
 def test_files_that_are_no_coco_are_refused(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "annotations.json").write_text(content)
     with pytest.raises(InvalidInput, match=words):
-        coco(tmp_path, cache=tmp_path / "cache")
+        coco_files(tmp_path, cache=tmp_path / "cache")
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     for where, words in ((tmp_path / "none", "no such file or folder"), (tmp_path, r"no train\.json")):
         with pytest.raises(InvalidInput, match=words):
-            coco(where)
+            coco_files(where)
     with pytest.raises(InvalidInput, match="give a COCO annotation file"):
-        coco(f"{tmp_path / 'none.json'},{tmp_path}")
+        coco_files(f"{tmp_path / 'none.json'},{tmp_path}")

@@ -37,7 +37,7 @@ class _Listing:
     items: dict[str, list[_Item]] = field(default_factory=dict)
 
 
-def coco(
+def coco_files(
     where: str | Path,
     size: int | None = None,
     validation: float = 0.15,

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from chipfit.errors import InvalidInput
 from chipfit.files import named
-from chipfit.tasks.coco import coco
+from chipfit.tasks.coco import coco_files
 from chipfit.tasks.digits import digit_sequences
 from chipfit.tasks.image_files import image_archive, image_folder
 from chipfit.tasks.mask_files import mask_folder
@@ -25,7 +25,7 @@ RENDERED: dict[str, Callable[..., Task]] = {"rooms-boxes": rooms_with_boxes, "ro
 PICTURES: dict[str, Callable[..., Task]] = {
     "folder": image_folder,
     "npz": image_archive,
-    "coco": coco,
+    "coco": coco_files,
     "masks": mask_folder,
 }
 SOUNDS: dict[str, Callable[..., Task]] = {"audio": sounds, "digits": digit_sequences}
