@@ -131,7 +131,7 @@ class _Apart:
     def add(self, given: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> None:
         for one, other in zip(given, wanted, strict=True):
             difference = (one - other).abs()
-            self.total += float(difference.sum(dtype=torch.float64))
+            self.total += float(difference.double().sum())
             self.count += difference.numel()
             self.largest = max(self.largest, float(difference.max()))
             self.lowest = min(self.lowest, float(other.min()))
