@@ -44,9 +44,10 @@ def test_rooms_with_boxes_and_masks(tmp_path: Path) -> None:
         assert task.metric == metric
         assert task.sizes == {"train": 5, "validation": 4, "test": 4}
         assert task.input_shape == (3, 32, 32)
-        assert task.fingerprint == open_task(
-            spec, size=32, seed=1, train=5, validation=4, test=4, cache=tmp_path
-        ).fingerprint
+        assert (
+            task.fingerprint
+            == open_task(spec, size=32, seed=1, train=5, validation=4, test=4, cache=tmp_path).fingerprint
+        )
 
 
 def test_what_is_chosen_reaches_the_loaders(tmp_path: Path) -> None:

@@ -101,9 +101,7 @@ def test_features_of_a_batch_are_those_one_by_one() -> None:
     sounds = rng.normal(0, 0.1, (3, 4000)).astype(np.float32)
     for features in (Features(8000), Features(8000, 0.03, 0.02, 40, 10, as_channels=False)):
         together = as_features(sounds, features)
-        assert all(
-            torch.allclose(as_features(sounds[i : i + 1], features)[0], together[i], atol=0) for i in range(3)
-        )
+        assert all(torch.allclose(as_features(sounds[i : i + 1], features)[0], together[i], atol=0) for i in range(3))
 
 
 @pytest.mark.parametrize(
