@@ -9,7 +9,7 @@ from chipfit.errors import InvalidInput
 from chipfit.tasks.rendered import rooms_with_boxes, rooms_with_masks
 from chipfit.tasks.rooms import render
 
-COUNTS = {"train": 12, "validation": 6, "test": 5}
+COUNTS = {"train": 4, "validation": 3, "test": 2}
 
 
 def test_images_boxes_and_masks_are_those_of_the_scenes(tmp_path: Path) -> None:
@@ -36,8 +36,8 @@ def test_stored_scenes_are_the_same_and_damaged_ones_are_drawn_again(tmp_path: P
 
     assert rooms_with_boxes(COUNTS, 3, 32, tmp_path, noted).fingerprint == first
     assert drawn == []
-    (tmp_path / "rooms-scenes-3-test-5-32.npz").write_bytes(b"damaged")
+    (tmp_path / "rooms-scenes-3-test-2-32.npz").write_bytes(b"damaged")
     assert rooms_with_boxes(COUNTS, 3, 32, tmp_path, noted).fingerprint == first
-    assert drawn == list(range(5))
+    assert drawn == list(range(2))
     with pytest.raises(InvalidInput, match="rooms with 0 test images"):
         rooms_with_boxes({"test": 0}, 3, 32, tmp_path)
