@@ -106,6 +106,7 @@ class TrainingSettings(_Section):
     start: Literal["scratch", "given"] = "scratch"
     batch_size: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=0.1, gt=0)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     weight_decay: float = Field(default=1e-4, ge=0)
     images: int | None = Field(default=None, ge=2)
 
@@ -117,6 +118,7 @@ class TrainingSettings(_Section):
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             images=self.images,
+            optimizer=self.optimizer,
         )
 
 
