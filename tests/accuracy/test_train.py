@@ -20,6 +20,7 @@ from chipfit.tasks.augment import Augmentation
 from chipfit.tasks.vision import ImageClassification
 
 RECIPE = Recipe(epochs=4, batch_size=8, learning_rate=0.05)
+ADAMW = replace(RECIPE, learning_rate=0.01, optimizer="adamw")
 
 
 def graph(size: int = 8) -> Graph:
@@ -72,14 +73,17 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     assert [epoch.number for epoch in history] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, ADAMW], ids=["sgd", "adamw"])
 @pytest.mark.parametrize("broken_after", [1, 2, 3, 4])
-def test_a_training_that_is_taken_up_again_ends_as_if_never_broken(broken_after: int, tmp_path: Path) -> None:
+def test_a_training_that_is_taken_up_again_ends_as_if_never_broken(
+    broken_after: int, recipe: Recipe, tmp_path: Path
+) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
-    first = train(module(), task(), RECIPE, seed=3, device="cpu", checkpoint=checkpoint)
+    first = train(module(), task(), recipe, seed=3, device="cpu", checkpoint=checkpoint)
     begun = [next(first) for _ in range(broken_after)]
     first.close()
-    weights, history = trained(checkpoint=checkpoint)
-    wanted, wanted_history = trained()
+    weights, history = trained(recipe, checkpoint=checkpoint)
+    wanted, wanted_history = trained(recipe)
     assert history[:broken_after] == begun
     assert results(history) == results(wanted_history)
     assert same(weights, wanted)
@@ -214,6 +218,7 @@ def test_evaluation_leaves_the_weights_and_uses_the_size_of_the_network() -> Non
         ({"weight_decay": -0.1}, "weight_decay must be"),
         ({"warmup": 1.0}, "warmup must be"),
         ({"images": 1}, "images must be 2 or more"),
+        ({"optimizer": "best"}, "optimizer must be one of sgd, adamw"),
     ],
 )
 def test_recipes_that_cannot_work_are_refused(fault: dict[str, Any], words: str) -> None:

@@ -14,10 +14,14 @@ from chipfit.nets.zoo import (
     RESIZABLE,
     SCALABLE,
     ZOO,
+    conv_ctc,
     ds_cnn,
     from_zoo,
     ibn_classifier,
+    ibn_detector,
     ibn_detector_backbone,
+    ibn_segmenter,
+    look_ahead_frames,
     mobilenet_v1,
     mobilenet_v2,
     resnet8,
@@ -68,7 +72,16 @@ def test_macs_are_the_published_ones(graph: Graph, published_millions: float) ->
 
 @pytest.mark.parametrize(
     "name",
-    ["mobilenet_v1-0.25-64", "mobilenet_v2-0.35-64", "ibn_detector-0.5-64", "ibn_classifier-64", "resnet8", "ds_cnn"],
+    [
+        "mobilenet_v1-0.25-64",
+        "mobilenet_v2-0.35-64",
+        "ibn_detector-0.5-64",
+        "ibn_classifier-64",
+        "ibn_segmenter-0.5-64x96",
+        "conv_ctc-0.5-64",
+        "resnet8",
+        "ds_cnn",
+    ],
 )
 def test_macs_are_those_that_torch_counts(name: str) -> None:
     network = from_zoo(name, seed=1)
@@ -104,6 +117,43 @@ def test_detector_features_have_strides_8_16_and_32() -> None:
         graph = ibn_detector_backbone(width, resolution)
         sizes = [graph.shapes[key][2:] for key in graph.outputs]
         assert sizes == [(resolution // stride, resolution // stride) for stride in (8, 16, 32)]
+
+
+def test_a_detector_gives_heat_and_distances_at_stride_8() -> None:
+    for width, resolution, classes in ((1.0, 192, 1), (0.35, 96, 3), (0.5, (64, 96), 2)):
+        graph = ibn_detector(width, resolution, classes)
+        height, wide = resolution if isinstance(resolution, tuple) else (resolution, resolution)
+        cells = (height // 8, wide // 8)
+        assert [graph.shapes[key] for key in graph.outputs] == [(1, classes, *cells), (1, 4, *cells)]
+    assert ibn_detector(0.5, 64) == ibn_detector_backbone(0.5, 64)
+    assert from_zoo("ibn_detector-0.5-64x96", classes=2).graph == graph
+
+
+def test_a_segmenter_gives_scores_at_the_stride_that_is_asked_for() -> None:
+    for stride in (2, 4, 8):
+        graph = ibn_segmenter(5, (64, 96), 0.5, stride)
+        assert [graph.shapes[key] for key in graph.outputs] == [(1, 5, 64 // stride, 96 // stride)]
+    assert from_zoo("ibn_segmenter-0.5-64x96", classes=5).graph == ibn_segmenter(5, (64, 96), 0.5)
+    with pytest.raises(InvalidInput, match="at stride 2, 4 or 8, not 3"):
+        ibn_segmenter(output_stride=3)
+
+
+def test_a_recogniser_looks_only_so_far_ahead() -> None:
+    network = from_zoo("conv_ctc-0.5-128", seed=2)
+    assert network.graph == conv_ctc(frames=128, width=0.5)
+    module = GraphModule(network.graph, network.weights).eval()
+    ahead = look_ahead_frames(network.graph)
+    assert 10 < ahead < 64
+    inputs = torch.rand(1, 40, 128, 1, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = module(inputs)
+        for frame in (64, 100):
+            changed = inputs.clone()
+            changed[:, :, frame:] = 0
+            same = (module(changed) == before).all(dim=1).flatten()  # type: ignore[operator, union-attr]
+            first = int((~same).nonzero()[0])
+            # Output t stands for frame 4 t; the farthest frame that it looks at is one before the first that changed.
+            assert 4 * (first - 1) + ahead < frame <= 4 * first + ahead
 
 
 def test_the_presence_network_is_small_and_works_mostly_at_high_resolution() -> None:

@@ -315,7 +315,7 @@ def test_what_does_not_fit_the_task_is_refused(trained: Any, tmp_path: Path) -> 
     with pytest.raises(InvalidInput, match=r"resnet8 gives an output of shape \(1, 10\), the task needs \(1, 2\)"):
         finish(trained(model="resnet8", space={"depth_multiplier": True}, variants={}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(InvalidInput, match="takes 1 channels, the images of the task have 3"):
+    with pytest.raises(InvalidInput, match="takes 1 channels, the data of the task have 3"):
         finish(trained(model="ds_cnn", classes=2, space={"depth_multiplier": True}, variants={}), tmp_path / "run")
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import chipfit.tasks
 from chipfit.errors import InvalidInput
@@ -32,6 +33,42 @@ def test_rooms_with_counts_size_and_seed(tmp_path: Path) -> None:
     assert task.input_shape == (3, 32, 32)
     other = open_task("rooms", size=32, seed=2, train=3, validation=2, test=1, cache=tmp_path)
     assert task.fingerprint != other.fingerprint
+
+
+def test_rooms_with_boxes_and_masks(tmp_path: Path) -> None:
+    for spec, metric in (
+        ("rooms-boxes", "mean_average_precision"),
+        ("rooms-masks", "mean_intersection_over_union"),
+    ):
+        task = open_task(spec, size=32, seed=1, train=5, validation=4, test=4, cache=tmp_path)
+        assert task.metric == metric
+        assert task.sizes == {"train": 5, "validation": 4, "test": 4}
+        assert task.input_shape == (3, 32, 32)
+        assert (
+            task.fingerprint
+            == open_task(spec, size=32, seed=1, train=5, validation=4, test=4, cache=tmp_path).fingerprint
+        )
+
+
+def test_what_is_chosen_reaches_the_loaders(tmp_path: Path) -> None:
+    for spec in ("coco", "masks", "audio", "digits"):
+        for on_bad in ("refuse", "skip"):
+            with pytest.raises(InvalidInput, match=r"no such|folder"):
+                open_task(f"{spec}:{tmp_path / 'none'}", on_bad=on_bad, cache=tmp_path)
+    for spec in ("audio:x", "digits:x"):
+        with pytest.raises(InvalidInput, match="sounds have no image size"):
+            open_task(spec, size=32)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for index in range(8):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "images" / f"{index}.png")
+        Image.new("L", (8, 8), index % 2).save(tmp_path / "masks" / f"{index}.png")
+    (tmp_path / "masks" / "7.png").unlink()
+    with pytest.raises(InvalidInput, match=r'skip bad items \(on_bad = "skip"\)'):
+        open_task(f"masks:{tmp_path}", cache=tmp_path / "cache")
+    task = open_task(f"masks:{tmp_path}", on_bad="skip", size=16, train=2, cache=tmp_path / "cache")
+    assert task.sizes["train"] == 2
+    assert task.input_shape == (3, 16, 16)
 
 
 def test_a_users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from chipfit.errors import InvalidInput
 from chipfit.tasks.rooms import rooms
 from chipfit.tasks.vision import ImageClassification
 from chipfit.testing.tasks import check_task
@@ -67,6 +68,19 @@ def ignores_size(task: ImageClassification) -> dict[str, Any]:
     }
 
 
+def refuses_sizes(task: ImageClassification) -> dict[str, Any]:
+    def batches(split, batch_size, size=None, generator=None):
+        if size is not None:
+            raise InvalidInput("no size suits")
+        return task.batches(split, batch_size, size, generator)
+
+    return {"batches": batches}
+
+
+def any_metrics(predictions, targets):
+    return {"accuracy": 0.5, "accuracy_standard_error": 0.1}
+
+
 def leaks(task: ImageClassification) -> dict[str, Any]:
     def batches(split, batch_size, size=None, generator=None):
         return task.batches("validation" if split == "test" else split, batch_size, size, generator)
@@ -91,6 +105,11 @@ def leaks(task: ImageClassification) -> dict[str, Any]:
         (leaks, "in validation and in test"),
         (lambda task: {"loss": lambda outputs, targets: outputs.sum() * 0}, "does not depend"),
         (lambda task: {"loss": lambda outputs, targets: outputs.sum(dim=1)}, "one finite number"),
+        (refuses_sizes, "as stored, is refused"),
+        (lambda task: {"misfit": lambda shapes: "(1, 3)"}, r"do not fit: \(1, 3\)"),
+        (lambda task: {"misfit": lambda shapes: ""}, r"outputs of shapes \[\(1, 2, 1\)\] fit"),
+        (lambda task: {"read": lambda outputs: outputs[1:], "metrics": any_metrics}, "32 inputs give 31 predictions"),
+        (lambda task: {"read": lambda outputs: outputs - outputs.mean(), "metrics": any_metrics}, "which others are"),
         (lambda task: {"metrics": lambda outputs, targets: {"accuracy": 0.5}}, "accuracy_standard_error"),
         (
             lambda task: {"metrics": lambda outputs, targets: {"accuracy": 50.0, "accuracy_standard_error": 0.1}},

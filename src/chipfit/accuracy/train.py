@@ -18,15 +18,19 @@ import torch
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.files import write_whole
 from chipfit.nets.module import GraphModule
-from chipfit.tasks.task import Task
+from chipfit.tasks.task import Outputs, Task
+
+OPTIMIZERS = ("sgd", "adamw")
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a network is trained: SGD with Nesterov momentum, a linear warm-up and one cosine descent.
+    """How a network is trained: a linear warm-up of the learning rate and one cosine descent.
 
+    `optimizer` is "sgd", with Nesterov momentum, or "adamw" (Loshchilov and Hutter 2019), which recognisers of speech
+    need to get off the ground: `momentum` then is the decay of the first moment, and learning rates are far smaller.
     `images` caps the training images of an epoch (None: all of them). 0 epochs train nothing. `warmup` is a fraction
     of the training. A batch needs 2 images: batch normalisation has no variance over one.
     """
@@ -38,9 +42,11 @@ class Recipe:
     weight_decay: float = 1e-4
     warmup: float = 0.1
     images: int | None = None
+    optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
         faults = [
+            self.optimizer not in OPTIMIZERS and f"optimizer must be one of {', '.join(OPTIMIZERS)}",
             self.epochs < 0 and "epochs must be 0 or more",
             self.batch_size < 2 and "batch_size must be 2 or more",
             not 0 < self.learning_rate < math.inf and "learning_rate must be above 0",
@@ -121,13 +127,20 @@ def evaluate(
     """The task's metrics of a module on one split or its first `images`, in evaluation mode."""
     where = resolve_device(device)
     module.to(where).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    outputs: list[torch.Tensor] = []
+    predictions: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
     with torch.inference_mode():
         for inputs, wanted in first(task.batches(split, batch_size, _size(module)), images):
-            outputs.append(module(placed(inputs, where)).float().cpu())
+            predictions.append(task.read(_real(module(placed(inputs, where)))))
             targets.append(wanted)
-    return task.metrics(torch.cat(outputs), torch.cat(targets))
+    return task.metrics(torch.cat(predictions), torch.cat(targets))
+
+
+def _real(outputs: Outputs) -> Outputs:
+    """Outputs as float32 on the CPU."""
+    if isinstance(outputs, tuple):
+        return tuple(output.float().cpu() for output in outputs)
+    return outputs.float().cpu()
 
 
 def first(batches: Iterator[Batch], images: int | None) -> Iterator[Batch]:
@@ -203,12 +216,14 @@ class _State:
         self.best_weights: dict[str, torch.Tensor] = {}
         decayed = [p for p in module.parameters() if p.ndim > 1]
         plain = [p for p in module.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.SGD(
-            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-        )
+        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer: torch.optim.Optimizer
+        if recipe.optimizer == "adamw":
+            self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999))
+        else:
+            self.optimizer = torch.optim.SGD(
+                groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
+            )
 
     def add(self, epoch: Epoch, score: float) -> None:
         self.history.append(epoch)
@@ -224,8 +239,9 @@ class _State:
         tensors = {f"now/{name}": tensor.contiguous() for name, tensor in self.module.state_dict().items()}
         tensors |= {f"best/{name}": tensor.contiguous() for name, tensor in self.best_weights.items()}
         for name, parameter in self.module.named_parameters():
-            if (momentum := self.optimizer.state[parameter].get("momentum_buffer")) is not None:
-                tensors[f"momentum/{name}"] = momentum.contiguous()
+            for key, value in self.optimizer.state[parameter].items():
+                if value is not None:
+                    tensors[f"optimizer.{key}/{name}"] = value.contiguous()
         notes = {
             "training": self._training,
             "history": json.dumps([asdict(epoch) for epoch in self.history]),
@@ -251,5 +267,7 @@ class _State:
         self.module.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("now/")})
         self.best_weights = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("best/")}
         for name, parameter in self.module.named_parameters():
-            if f"momentum/{name}" in tensors:
-                self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum/{name}"].clone()
+            for key in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
+                if (value := tensors.get(f"optimizer.{key}/{name}")) is not None:
+                    # PyTorch counts steps on the CPU whatever the device.
+                    self.optimizer.state[parameter][key] = value.cpu() if key == "step" else value.clone()

@@ -67,8 +67,8 @@ def initialise(graph: Graph, generator: np.random.Generator) -> dict[str, NDArra
     """Fresh weights of a closed graph, drawn in the order of its nodes.
 
     Convolutions: normal with variance 2 / fan-out, the fan-out counted within a group (He et al. 2015, eq. 14); linear
-    layers: normal with variance 1 / fan-in; biases 0; normalisation is the identity. Raises `InvalidInput` for an open
-    graph.
+    layers and convolutions that give an output of the network: normal with variance 1 / fan-in; biases 0; normalisation
+    is the identity. Raises `InvalidInput` for an open graph.
     """
     if graph.decisions:
         raise InvalidInput(f"a graph with {len(graph.decisions)} open decisions has no weights; close it first")
@@ -76,12 +76,16 @@ def initialise(graph: Graph, generator: np.random.Generator) -> dict[str, NDArra
     for node in graph.nodes:
         for name, shape in node.op.weights(graph.input_shapes(node)).items():
             sizes = tuple(_size(size) for size in shape)
-            weights[f"{node.key}.{name}"] = _initial(node.op, name, sizes, generator)
+            weights[f"{node.key}.{name}"] = _initial(node.op, name, sizes, node.key in graph.outputs, generator)
     return weights
 
 
-def _initial(op: Op, name: str, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float32]:
+def _initial(
+    op: Op, name: str, shape: tuple[int, ...], last: bool, generator: np.random.Generator
+) -> NDArray[np.float32]:
     match op, name:
+        case Conv2d(), "weight" if last:
+            std = math.sqrt(1 / math.prod(shape[1:]))
         case Conv2d() | ConvTranspose2d(), "weight":
             fan_out = product((op.out, *op.kernel)) // op.groups
             std = math.sqrt(2 / _size(fan_out))

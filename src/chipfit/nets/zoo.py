@@ -15,6 +15,7 @@ from chipfit.graph.build import (
     residual_block,
 )
 from chipfit.graph.graph import Graph
+from chipfit.graph.ops import Conv2d
 from chipfit.nets.network import Network, initialise
 
 Stage = tuple[int, int, int, int]
@@ -37,6 +38,22 @@ IBN_STAGES: tuple[Stage, ...] = (
     (6, 32, 2, 2),
     (6, 48, 2, 2),
     (4, 64, 2, 1),
+)
+
+
+Resolution = int | tuple[int, int]
+"""Height and width of an image, one number where they are equal."""
+
+SEGMENTER_STAGES: tuple[Stage, ...] = (
+    (4, 16, 1, 1),
+    (4, 24, 2, 2),
+    (6, 40, 2, 2),
+    (6, 80, 3, 2),
+)
+
+SPEECH_STAGES: tuple[Stage, ...] = (
+    (3, 64, 2, 1),
+    (3, 96, 3, 2),
 )
 
 
@@ -68,10 +85,31 @@ def mobilenet_v2(width: float = 1.0, resolution: int = 224, classes: int = 1000)
     return b.graph(_classifier(b, x, classes))
 
 
-def ibn_detector_backbone(width: float = 1.0, resolution: int = 192) -> Graph:
+def ibn_detector(width: float = 1.0, resolution: Resolution = 192, classes: int | None = None) -> Graph:
+    """An anchor-free detector on the stages of MobileNetV2; without `classes` its features only, for another head.
+
+    Features at strides 32 and 16 are added to those at stride 8 (Lin et al. 2017, figure 3); outputs are a heat map for
+    each class, (1, classes, height / 8, width / 8), and four distances, (1, 4, height / 8, width / 8): see
+    `tasks.centres`. Height and width must be multiples of 32, as upsampled features meet larger ones.
+    """
+    if classes is None:
+        return ibn_detector_backbone(width, resolution)
+    b = Builder()
+    x = b.input("input", _image(resolution))
+    x = conv_bn_act(b, x, round_channels(32 * width), stride=2, key="stem")
+    ends = _stages(b, x, MOBILENET_V2_STAGES, width)
+    out = round_channels(64 * width)
+    x = _merged(b, [ends[2], ends[4], ends[6]], out, mode="nearest")
+    x = inverted_bottleneck(b, x, out, expansion=4, key="head.block1")
+    heat = depthwise_separable(b, x, out, key="head.heat.block")
+    box = depthwise_separable(b, x, out, key="head.box.block")
+    return b.graph((b.conv(heat, classes, bias=True, key="head.heat"), b.conv(box, 4, bias=True, key="head.box")))
+
+
+def ibn_detector_backbone(width: float = 1.0, resolution: Resolution = 192) -> Graph:
     """The stages of MobileNetV2 without its head; outputs are the features at strides 8, 16 and 32."""
     b = Builder()
-    x = b.input("input", (1, 3, resolution, resolution))
+    x = b.input("input", _image(resolution))
     x = conv_bn_act(b, x, round_channels(32 * width), stride=2, key="stem")
     ends = _stages(b, x, MOBILENET_V2_STAGES, width)
     return b.graph((ends[2], ends[4], ends[6]))
@@ -85,6 +123,61 @@ def ibn_classifier(classes: int = 2, resolution: int = 96, width: float = 1.0) -
     x = _stages(b, x, IBN_STAGES, width)[-1]
     x = conv_bn_act(b, x, round_channels(128 * width), kernel=1, key="head")
     return b.graph(_classifier(b, x, classes))
+
+
+def ibn_segmenter(
+    classes: int = 11, resolution: Resolution = (96, 128), width: float = 1.0, output_stride: int = 4
+) -> Graph:
+    """Inverted bottlenecks down to stride 16, and a light decoder that adds what it upsamples to earlier features.
+
+    The output is a score for each class and place, (1, classes, height / output_stride, width / output_stride), with an
+    output stride of 2, 4 or 8. Height and width must be multiples of 16. Raises `InvalidInput` for another stride.
+    """
+    if output_stride not in (2, 4, 8):
+        raise InvalidInput(f"ibn_segmenter gives its output at stride 2, 4 or 8, not {output_stride}")
+    b = Builder()
+    x = b.input("input", _image(resolution))
+    x = conv_bn_act(b, x, round_channels(16 * width), stride=2, key="stem")
+    ends = _stages(b, x, SEGMENTER_STAGES, width)
+    out = round_channels(48 * width)
+    x = _merged(b, ends[(2, 4, 8).index(output_stride) :], out, mode="bilinear")
+    x = inverted_bottleneck(b, x, out, expansion=2, key="head.block1")
+    return b.graph(b.conv(x, classes, bias=True, key="classifier"))
+
+
+def conv_ctc(classes: int = 11, frames: int = 256, width: float = 1.0, bands: int = 40) -> Graph:
+    """A recogniser of sequences for `F.ctc_loss`: inverted bottlenecks over time, each frame's `bands` its channels.
+
+    Input (1, bands, frames, 1), output (1, classes, frames / 4, 1): scores, the first of them of "nothing new". No
+    layer looks further ahead than a few frames (`look_ahead_frames`), so that it can work on a stream.
+    """
+    b = Builder()
+    x = b.input("input", (1, bands, frames, 1))
+    x = conv_bn_act(b, x, round_channels(64 * width), kernel=(5, 1), stride=(2, 1), key="stem")
+    for stage, (expansion, out, blocks, first_stride) in enumerate(SPEECH_STAGES, start=1):
+        for block in range(1, blocks + 1):
+            x = inverted_bottleneck(
+                b, x, round_channels(out * width), expansion=expansion, kernel=(7, 1),
+                stride=(first_stride if block == 1 else 1, 1), key=f"stage{stage}.block{block}",
+            )  # fmt: skip
+    x = conv_bn_act(b, x, round_channels(128 * width), kernel=1, key="head")
+    return b.graph(b.conv(x, classes, bias=True, key="classifier"))
+
+
+def look_ahead_frames(graph: Graph) -> int:
+    """How many frames after its own an output of a closed network of convolutions over time depends on at most."""
+    ahead: dict[str, int] = {}
+    step: dict[str, int] = {}
+    for item in graph.inputs:
+        ahead[item.key], step[item.key] = 0, 1
+    for node in graph.nodes:
+        before = max((ahead[name] for name in node.inputs), default=0)
+        stride = max((step[name] for name in node.inputs), default=1)
+        if isinstance(node.op, Conv2d):
+            reach = (node.op.kernel[0] - 1) * node.op.dilation[0] - node.op.padding[0]
+            before, stride = before + stride * int(reach), stride * int(node.op.stride[0])  # type: ignore[arg-type]
+        ahead[node.key], step[node.key] = before, stride
+    return max(ahead[name] for name in graph.outputs)
 
 
 def resnet8(classes: int = 10, resolution: int = 32) -> Graph:
@@ -118,41 +211,52 @@ def ds_cnn(classes: int = 12, height: int = 49, width: int = 10) -> Graph:
 ZOO: Mapping[str, Callable[..., Graph]] = {
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
-    "ibn_detector": ibn_detector_backbone,
+    "ibn_detector": ibn_detector,
     "ibn_classifier": ibn_classifier,
+    "ibn_segmenter": ibn_segmenter,
+    "conv_ctc": conv_ctc,
     "resnet8": resnet8,
     "ds_cnn": ds_cnn,
 }
 
-SCALABLE = ("mobilenet_v1", "mobilenet_v2", "ibn_detector", "ibn_classifier")
+SCALABLE = ("mobilenet_v1", "mobilenet_v2", "ibn_detector", "ibn_classifier", "ibn_segmenter", "conv_ctc")
 """Names that take a width, and a resolution after it."""
 
 RESIZABLE = (*SCALABLE, "resnet8")
-"""Names that take a resolution."""
+"""Names that take a resolution; that of conv_ctc is its frames."""
+
+OBLONG = ("ibn_detector", "ibn_segmenter")
+"""Names whose resolution may be height x width."""
 
 
 def from_zoo(name: str, seed: int = 0, classes: int | None = None) -> Network:
     """A baseline with seeded initial weights, by `name[-width][-resolution]`, as "mobilenet_v2-0.35-96" or "resnet8".
 
-    A width has a decimal point, a resolution has none. Raises `InvalidInput` for an unknown name or a number that the
-    network does not take.
+    A width has a decimal point, a resolution has none; "ibn_segmenter-96x128" takes images that are wider than high.
+    `classes` is what the last layer gives; ibn_detector has a head only with it. Raises `InvalidInput` for an unknown
+    name or a number that the network does not take.
     """
     base, *numbers = name.split("-")
     if base not in ZOO:
         raise InvalidInput(f"the zoo has no network {base!r}; it has {', '.join(ZOO)}")
-    options: dict[str, float] = {}
+    options: dict[str, float | Resolution] = {}
     if numbers and "." in numbers[0] and base in SCALABLE:
         options["width"] = _number(name, numbers.pop(0), float)
     if numbers and base in RESIZABLE:
-        options["resolution"] = _number(name, numbers.pop(0), int)
+        options["frames" if base == "conv_ctc" else "resolution"] = _resolution(name, numbers.pop(0))
     if numbers:
         raise _meaningless(name, numbers[0])
     if classes is not None:
-        if base == "ibn_detector":
-            raise InvalidInput("ibn_detector gives features, not classes; leave classes out")
         options["classes"] = classes
     graph = ZOO[base](**options)
     return Network(name, graph, initialise(graph, np.random.default_rng(seed)))
+
+
+def _resolution(name: str, text: str) -> Resolution:
+    height, cross, width = text.partition("x")
+    if cross and name.split("-")[0] in OBLONG:
+        return int(_number(name, height, int)), int(_number(name, width, int))
+    return int(_number(name, text, int))
 
 
 def _number(name: str, text: str, kind: type[float]) -> float:
@@ -171,6 +275,23 @@ def _meaningless(name: str, text: str) -> InvalidInput:
     return InvalidInput(
         f"network {name!r}: {text!r} has no meaning; write {base}{takes} (0.5 is a width, 96 a resolution)"
     )
+
+
+def _image(resolution: Resolution) -> tuple[int, int, int, int]:
+    height, width = resolution if isinstance(resolution, tuple) else (resolution, resolution)
+    return 1, 3, height, width
+
+
+def _merged(b: Builder, features: Sequence[str], out: int, *, mode: str) -> str:
+    """Features, each at half the size of the one before, as `out` channels at the size of the first, added."""
+    merged = ""
+    for level in range(len(features), 0, -1):
+        lateral = conv_bn_act(b, features[level - 1], out, kernel=1, activation=None, key=f"neck.lateral{level}")
+        if merged:
+            larger = b.resize(merged, 2.0, mode=mode, key=f"neck.larger{level}")
+            lateral = b.elementwise(lateral, larger, "add", key=f"neck.add{level}")
+        merged = lateral
+    return merged
 
 
 def _classifier(b: Builder, x: str, classes: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from chipfit.errors import InvalidInput, MissingDependency
 from chipfit.nets.network import Network
 from chipfit.run.study import Study
 from chipfit.run.workers import task_of
-from chipfit.tasks.task import Task
+from chipfit.tasks.task import Outputs, Task
 
 if TYPE_CHECKING:
     import torch
@@ -89,32 +90,38 @@ def export_calibrated(network: Network, task: Task, path: Path) -> Deviations:
     What the task asks of its outputs does not matter: only the images count. Raises `InvalidInput` for a network that
     does not take just one image, or images of other channels, and what `export_tflite` raises.
     """
+    import torch
+
     from chipfit.nets.tflite.calibrate import activation_ranges
     from chipfit.nets.tflite.exporter import export_tflite
 
-    images = [item.shape for item in network.graph.inputs if len(item.shape) == 4]
-    if len(images) != 1 or len(network.graph.inputs) != 1:
+    taken = [item.shape for item in network.graph.inputs if len(item.shape) == 4]
+    if len(taken) != 1 or len(network.graph.inputs) != 1:
         raise InvalidInput(
             f"{network.name}: int8 is calibrated on images, but this network does not take just one image; leave the "
             "data out for a float32 file, or call chipfit.nets.tflite.exporter.export_tflite with ranges of your own"
         )
     batches = list(_calibration(task, network))
     in_float = export_tflite(network, path, ranges=activation_ranges(network, batches))
-    calibrated = sum(map(len, batches))
-    nothing = float("nan")
+    calibrated, apart, alike = sum(map(len, batches)), _Apart(), list[torch.Tensor]()
+    images = 0
     try:
-        outputs, real, _ = _outputs(network, task, path)
+        for given, found, _ in _both(network, task, path):
+            apart.add(given, found)
+            one, other = (each[0] if isinstance(each, tuple) else each for each in (given, found))
+            images += len(other)
+            if other.ndim == 2:
+                alike.append(one.argmax(1) == other.argmax(1))
     except MissingDependency as error:
+        nothing = float("nan")
         return Deviations(calibrated, 0, nothing, nothing, nothing, nothing, in_float, str(error))
-    apart = (outputs - real).abs()
-    same = (outputs.argmax(1) == real.argmax(1)).double().mean() if real.ndim == 2 else nothing
     return Deviations(
         calibrated=calibrated,
-        images=len(real),
-        mean_deviation=float(apart.mean()),
-        largest_deviation=float(apart.max()),
-        span=float(real.max() - real.min()),
-        agreement=float(same),
+        images=images,
+        mean_deviation=apart.total / apart.count,
+        largest_deviation=apart.largest,
+        span=apart.highest - apart.lowest,
+        agreement=float(torch.cat(alike).double().mean()) if alike else float("nan"),
         in_float=in_float,
     )
 
@@ -135,41 +142,70 @@ def _calibration(task: Task, network: Network) -> Iterator[NDArray[np.float32]]:
     yield from chosen
 
 
-def _outputs(network: Network, task: Task, path: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the written file and the network give on the test split, and the targets. Raises `MissingDependency`."""
+def _both(network: Network, task: Task, path: Path) -> Iterator[tuple[Outputs, Outputs, torch.Tensor]]:
+    """What the written file and the network give on the test split, and the targets, batch by batch.
+
+    Raises `MissingDependency`.
+    """
     import torch
 
     from chipfit.nets.module import GraphModule
     from chipfit.nets.tflite.runtime import run_tflite
 
     module = GraphModule(network.graph, network.weights).eval()
-    given: list[torch.Tensor] = []
-    wanted: list[torch.Tensor] = []
-    targets: list[torch.Tensor] = []
     for inputs, labels in task.batches("test", BATCH, _size(network)):
-        given.append(torch.from_numpy(run_tflite(path, inputs.numpy())[0]))
+        given = tuple(torch.from_numpy(output) for output in run_tflite(path, inputs.numpy()))
         with torch.inference_mode():
             found = module(inputs)
-        wanted.append(found[0] if isinstance(found, tuple) else found)
-        targets.append(labels)
-    return torch.cat(given), torch.cat(wanted), torch.cat(targets)
+        yield given if isinstance(found, tuple) else given[0], found, labels
 
 
 def _compared(network: Network, task: Task, path: Path, in_float: tuple[str, ...]) -> Integers:
     """The written file and the network on the test split."""
+    import torch
+
+    integer: list[torch.Tensor] = []
+    real: list[torch.Tensor] = []
+    targets: list[torch.Tensor] = []
+    apart = _Apart()
     try:
-        outputs, real, labels = _outputs(network, task, path)
+        for given, found, labels in _both(network, task, path):
+            apart.add(given, found)
+            integer.append(task.read(given))
+            real.append(task.read(found))
+            targets.append(labels)
     except MissingDependency as error:
         nothing = float("nan")
         return Integers(0, task.metric, {}, {}, nothing, nothing, nothing, in_float, str(error))
-    apart = (outputs - real).abs()
+    labels = torch.cat(targets)
     return Integers(
         images=len(labels),
         metric=task.metric,
-        integer=task.metrics(outputs, labels),
-        real=task.metrics(real, labels),
-        mean_deviation=float(apart.mean()),
-        largest_deviation=float(apart.max()),
-        span=float(real.max() - real.min()),
+        integer=task.metrics(torch.cat(integer), labels),
+        real=task.metrics(torch.cat(real), labels),
+        mean_deviation=apart.total / apart.count,
+        largest_deviation=apart.largest,
+        span=apart.highest - apart.lowest,
         in_float=in_float,
     )
+
+
+@dataclass(slots=True)
+class _Apart:
+    """How far the outputs of two networks are apart, over all batches."""
+
+    total: float = 0.0
+    count: int = 0
+    largest: float = 0.0
+    lowest: float = math.inf
+    highest: float = -math.inf
+
+    def add(self, given: Outputs, wanted: Outputs) -> None:
+        pairs = zip(given, wanted, strict=True) if isinstance(given, tuple) else [(given, wanted)]
+        for one, other in pairs:
+            difference = (one - other).abs()
+            self.total += float(difference.double().sum())
+            self.count += difference.numel()
+            self.largest = max(self.largest, float(difference.max()))
+            self.lowest = min(self.lowest, float(other.min()))
+            self.highest = max(self.highest, float(other.max()))

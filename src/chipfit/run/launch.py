@@ -89,7 +89,7 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
         table_of(study)
     elif study.accuracy is None:
         task = task_of(study.task, progress)
-        check_fits(problem, task.outputs, task.input_shape[0])
+        check_fits(problem, task)
     else:
         named(study.accuracy, "accuracy")
     if study.search.combines:

@@ -27,6 +27,7 @@ from chipfit.run.workers import SUPERNET, Job, Outcome, Progress, Setting, Worke
 from chipfit.search.algorithm import Algorithm, Codes, Domain
 from chipfit.search.pareto import front_mask
 from chipfit.spaces.preflight import violation
+from chipfit.tasks.task import Task
 
 Code = tuple[int, ...]
 
@@ -346,21 +347,27 @@ def meets_limits(problem: Problem, trial: Trial, judge: Trial) -> bool:
     return all(trial.costs[name] <= limit * (1 + ROUNDING) for name, limit in problem.limits.items())
 
 
-def check_fits(problem: Problem, outputs: int, channels: int) -> None:
-    """Raises `InvalidInput` when a model does not fit a task with this many outputs and input channels."""
-    graph = problem.space
+def check_fits(problem: Problem, task: Task) -> None:
+    """Raises `InvalidInput` when a model does not fit a task, by its outputs or its input."""
+    graph, model = problem.space, problem.study.model
     for node in graph.nodes:
         if isinstance(node.op, Opaque):
             raise UnsupportedOperator(
-                f"{problem.study.model}: node {node.key!r} ({node.op.operator}) is unknown to chipfit and cannot be "
+                f"{model}: node {node.key!r} ({node.op.operator}) is unknown to chipfit and cannot be "
                 "trained; replace it in the model (chipfit estimate works with it, and leaves it out)"
             )
-    given = graph.shapes[graph.outputs[0]]
-    if len(given) != 2 or given[1] != outputs:
+    given = graph.close((0,) * len(graph.decisions))
+    shapes = [tuple(int(size) for size in given.shapes[key]) for key in given.outputs]  # type: ignore[arg-type]
+    if wanted := task.misfit(shapes):
+        of = f"an output of shape {shapes[0]}" if len(shapes) == 1 else f"outputs of shapes {shapes}"
         raise InvalidInput(
-            f"{problem.study.model} gives an output of shape {given}, the task needs (1, {outputs}); "
-            f"for a model of the zoo set classes = {outputs}, else adapt its last layer"
+            f"{model} gives {of}, the task needs {wanted}; "
+            f"for a model of the zoo set classes = {task.outputs}, else adapt its last layer"
         )
-    if graph.inputs[0].shape[1] != channels:
-        takes = graph.inputs[0].shape[1]
-        raise InvalidInput(f"{problem.study.model} takes {takes} channels, the images of the task have {channels}")
+    takes = tuple(int(size) for size in given.inputs[0].shape)  # type: ignore[arg-type]
+    channels = task.input_shape[0]
+    if len(takes) != 4:
+        raise InvalidInput(f"{model} takes an input of shape {takes}, the task gives (1, {channels}, height, width)")
+    if takes[1] != channels:
+        raise InvalidInput(f"{model} takes {takes[1]} channels, the data of the task have {channels}")
+    next(iter(task.batches("validation", 1, (takes[2], takes[3]))))

@@ -25,6 +25,9 @@ UNITS = {
     "%": 0.01, "": 1.0,
 }  # fmt: skip
 
+FILE_KINDS = ("folder", "npz", "coco", "masks", "audio", "digits")
+"""Kinds of data that stand in files."""
+
 COSTS = ("latency", "energy", "weights", "peak_memory", "parameters", "macs")
 """What can be an objective or a limit besides accuracy. All are known before any training."""
 
@@ -86,9 +89,10 @@ class _Section(BaseModel):
 
 
 class TaskSettings(_Section):
-    """Where the data is from: "rooms", "folder:DIR", "npz:FILE" or "module:NAME".
+    """Where the data is from: see `chipfit.tasks.open.open_task`.
 
     Counts cap each split; `seed` makes scenes and splits, apart from the study's own; `size` is that of the images.
+    `on_bad` is what happens to items that cannot be used: "refuse" stops at the first, "skip" leaves them out.
     """
 
     data: str = "rooms"
@@ -97,6 +101,7 @@ class TaskSettings(_Section):
     train: int | None = Field(default=None, ge=1)
     validation: int | None = Field(default=None, ge=1)
     test: int | None = Field(default=None, ge=1)
+    on_bad: Literal["refuse", "skip"] = "refuse"
 
 
 class TableSettings(_Section):
@@ -124,6 +129,7 @@ class TrainingSettings(_Section):
     start: Literal["scratch", "given"] = "scratch"
     batch_size: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=0.1, gt=0)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     weight_decay: float = Field(default=1e-4, ge=0)
     images: int | None = Field(default=None, ge=2)
 
@@ -135,6 +141,7 @@ class TrainingSettings(_Section):
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             images=self.images,
+            optimizer=self.optimizer,
         )
 
 
@@ -407,5 +414,5 @@ def _localise(data: dict[str, Any], directory: Path) -> None:
     task = data.get("task")
     if isinstance(task, dict) and isinstance(task.get("data"), str):
         kind, colon, rest = task["data"].partition(":")
-        if colon and kind in ("folder", "npz"):
-            task["data"] = f"{kind}:{local(rest)}"
+        if colon and kind in FILE_KINDS:
+            task["data"] = f"{kind}:{','.join(str(local(part)) for part in rest.split(','))}"

@@ -234,6 +234,7 @@ def task_of(settings: TaskSettings, progress: Callable[..., Any] | None = None) 
             train=settings.train,
             validation=settings.validation,
             test=settings.test,
+            on_bad=settings.on_bad,
             progress=progress or iter,
         )
     return _tasks[settings]

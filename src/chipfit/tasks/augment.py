@@ -29,19 +29,38 @@ class Augmentation:
                 raise InvalidInput(f"augmentation {name} = {value} is outside [0, 1)")
 
 
-def moved(images: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Each image of (n, height, width, channels) shifted and perhaps mirrored."""
-    count, height, width, channels = images.shape
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """How images are moved, all (n,): pixels that their content goes up and left by, and which are then mirrored."""
+
+    up: NDArray[np.int64]
+    left: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
+
+
+def draw_moves(shape: tuple[int, ...], augmentation: Augmentation, generator: np.random.Generator) -> Moves:
+    """Random moves for images of shape (n, height, width, ...)."""
+    count, height, width = shape[:3]
     tall, wide = int(augmentation.shift * height), int(augmentation.shift * width)
-    down = generator.integers(-tall, tall + 1, (count, 1))
-    right = generator.integers(-wide, wide + 1, (count, 1))
-    rows = np.clip(np.arange(height) + down, 0, height - 1)
-    columns = np.clip(np.arange(width) + right, 0, width - 1)
-    if augmentation.flip:
-        mirrored = generator.random(count) < 0.5
-        columns[mirrored] = columns[mirrored, ::-1]
+    up = generator.integers(-tall, tall + 1, count)
+    left = generator.integers(-wide, wide + 1, count)
+    mirrored = generator.random(count) < 0.5 if augmentation.flip else np.zeros(count, dtype=bool)
+    return Moves(up, left, mirrored)
+
+
+def apply_moves(images: NDArray[np.uint8], moves: Moves) -> NDArray[np.uint8]:
+    """Each image of (n, height, width, channels) moved; edges are repeated."""
+    count, height, width, channels = images.shape
+    rows = np.clip(np.arange(height) + moves.up[:, None], 0, height - 1)
+    columns = np.clip(np.arange(width) + moves.left[:, None], 0, width - 1)
+    columns[moves.mirrored] = columns[moves.mirrored, ::-1]
     pixels = (np.arange(count)[:, None, None] * height + rows[:, :, None]) * width + columns[:, None, :]
     return images.reshape(-1, channels).take(pixels.reshape(-1), axis=0).reshape(images.shape)
+
+
+def moved(images: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Each image of (n, height, width, channels) shifted and perhaps mirrored."""
+    return apply_moves(images, draw_moves(images.shape, augmentation, generator))
 
 
 def as_inputs(images: NDArray[np.uint8]) -> torch.Tensor:

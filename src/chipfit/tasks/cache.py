@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,14 @@ def digest(arrays: Arrays) -> str:
         array = np.ascontiguousarray(arrays[name])
         state.update(f"{name} {array.shape} {array.dtype.str}\n".encode())
         state.update(array.reshape(-1).view(np.uint8).data)
+    return state.hexdigest()
+
+
+def fingerprint(names: Sequence[str], splits: Mapping[str, Arrays]) -> str:
+    """Hex digest of a task's classes and of the arrays of its splits, in their order."""
+    state = hashlib.blake2b("\n".join(names).encode(), digest_size=16)
+    for arrays in splits.values():
+        state.update(digest(arrays).encode())
     return state.hexdigest()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import PIL
@@ -32,28 +33,33 @@ class Picture:
         return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
 
+Fit = Literal["cut", "stretch", "labels"]
+"""How a picture becomes square: its middle is cut out, or it is stretched; "labels" stretches masks of one channel,
+whose values are classes, and mixes none of them."""
+
+
 def decode(
-    pictures: Sequence[Picture], size: int | None, cache: Path | None
+    pictures: Sequence[Picture], size: int | None, cache: Path | None, fit: Fit = "cut"
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """RGB images, uint8 (n, height, width, 3), and why some of them could not be read, by index.
 
-    size: height and width; the middle of each picture is cut to a square and scaled. None keeps them as they are,
-    which needs all of one size. What cannot be read stays black. Large results are kept in `cache`.
-    Raises InvalidInput if sizes differ and none is asked for.
+    size: height and width to scale to, as `fit` says; with the fit "labels" images are (n, height, width, 1). None
+    keeps them as they are, which needs all of one size. What cannot be read stays black. Large results are kept in
+    `cache`. Raises InvalidInput if sizes differ and none is asked for.
     """
-    path = (cache or cache_directory()) / f"decoded-{_key(pictures, size)}.npz"
+    path = (cache or cache_directory()) / f"decoded-{_key(pictures, size, fit)}.npz"
     stored = read_arrays(path)
     if stored is not None and "images" in stored and len(stored["images"]) == len(pictures):
         return stored["images"], {}
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
         # Handing over one small image at a time would cost more than decoding it.
         parts = [pictures[start : start + 64] for start in range(0, len(pictures), 64)]
-        decoded_parts = pool.map(lambda part: [_decode_one(picture, size) for picture in part], parts)
+        decoded_parts = pool.map(lambda part: [_decode_one(picture, size, fit) for picture in part], parts)
         results = [result for part in decoded_parts for result in part]
     failed = {index: result for index, result in enumerate(results) if isinstance(result, str)}
     decoded = {index: result for index, result in enumerate(results) if not isinstance(result, str)}
     first = next(iter(decoded), None)
-    shape = (size or 1, size or 1, 3) if first is None else decoded[first].shape
+    shape = (size or 1, size or 1, 1 if fit == "labels" else 3) if first is None else decoded[first].shape
     images = np.zeros((len(pictures), *shape), dtype=np.uint8)
     for index, image in decoded.items():
         if image.shape != shape:
@@ -67,9 +73,10 @@ def decode(
     return images, failed
 
 
-def _key(pictures: Sequence[Picture], size: int | None) -> str:
+def _key(pictures: Sequence[Picture], size: int | None, fit: Fit) -> str:
     # Decoders differ in the last bit from version to version.
-    state = hashlib.blake2b(f"{PIL.__version__} {size}".encode(), digest_size=16)
+    how = f"{PIL.__version__} {size}" + (f" {fit}" if fit != "cut" else "")
+    state = hashlib.blake2b(how.encode(), digest_size=16)
     for picture in pictures:
         try:
             content = picture.read()
@@ -81,10 +88,20 @@ def _key(pictures: Sequence[Picture], size: int | None) -> str:
     return state.hexdigest()
 
 
-def _decode_one(picture: Picture, size: int | None) -> NDArray[np.uint8] | str:
+def _labels(image: Image.Image, size: int | None) -> NDArray[np.uint8]:
+    """A mask (height, width, 1): the values of a grey picture or the indices of one with a palette."""
+    if image.mode not in ("L", "P", "1"):
+        raise ValueError(f"its mode is {image.mode}, not L or P: a mask has one channel whose values are classes")
+    sized = image if size is None else image.resize((size, size), Image.Resampling.NEAREST)
+    return np.asarray(sized).astype(np.uint8)[..., None]
+
+
+def _decode_one(picture: Picture, size: int | None, fit: Fit) -> NDArray[np.uint8] | str:
     """The image, or why it cannot be read."""
     try:
         with Image.open(io.BytesIO(picture.read())) as image:
+            if fit == "labels":
+                return _labels(image, size)
             if size is not None:
                 # Lets the JPEG decoder leave out detail that scaling would drop anyway.
                 image.draft("RGB", (2 * size, 2 * size))
@@ -92,7 +109,10 @@ def _decode_one(picture: Picture, size: int | None) -> NDArray[np.uint8] | str:
             upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
             upright = upright.convert("RGB")
             if size is not None and upright.size != (size, size):
-                upright = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
+                if fit == "cut":
+                    upright = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
+                else:
+                    upright = upright.resize((size, size), Image.Resampling.BILINEAR)
             return np.asarray(upright)
     # A broken PNG is a SyntaxError for Pillow, a broken TIFF or EXIF block may be any of the others.
     except (

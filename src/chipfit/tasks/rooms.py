@@ -114,7 +114,7 @@ def _rendered(
     stored = read_arrays(path)
     if stored is not None and stored.keys() >= {"images", "labels"}:
         images, labels = stored["images"], stored["labels"]
-        if images.shape == (count, size, size, 3) and _still_drawn(images, seed, split, size):
+        if images.shape == (count, size, size, 3) and still_drawn(images, seed, split, size):
             return images, labels
     images = np.empty((count, size, size, 3), dtype=np.uint8)
     labels = np.empty(count, dtype=np.int64)
@@ -125,7 +125,7 @@ def _rendered(
     return images, labels
 
 
-def _still_drawn(images: NDArray[np.uint8], seed: int, split: str, size: int) -> bool:
+def still_drawn(images: NDArray[np.uint8], seed: int, split: str, size: int) -> bool:
     """Whether this renderer, with this Pillow and NumPy, still draws what is stored: a spot check."""
     spots = np.unique(np.linspace(0, len(images) - 1, 8, dtype=int))
     return all(np.array_equal(images[spot], render(seed, split, int(spot), size).image) for spot in spots)

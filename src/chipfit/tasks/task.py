@@ -1,13 +1,25 @@
 """What chipfit asks of a task: data in three splits, a loss to train by, metrics to judge by."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
+from chipfit.errors import InvalidInput
+
 SPLITS = ("train", "validation", "test")
 """A search sees train and validation only; test is for the report."""
+
+Outputs = torch.Tensor | tuple[torch.Tensor, ...]
+"""What a network gives for a batch: one tensor, or one for each of its outputs in order."""
+
+
+def single(outputs: Outputs) -> torch.Tensor:
+    """The one output of a network. Raises `InvalidInput` where it gives several."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs
+    raise InvalidInput(f"the network gives {len(outputs)} outputs, this task reads one; use a network with one")
 
 
 @runtime_checkable
@@ -15,7 +27,8 @@ class Task(Protocol):
     """Data set, loss and metrics, independent of any network. `testing.check_task` checks one.
 
     What a target tensor holds is the task's own business (class indices, a map of classes, boxes padded
-    to one length): outputs and targets only ever go from `batches` and the network to `loss` and `metrics`.
+    to one length, the same for all batches of a split): targets only ever go from `batches` to `loss` and `metrics`.
+    So do predictions, which are what `read` makes of a network's outputs, from there to `metrics`.
     """
 
     @property
@@ -36,7 +49,7 @@ class Task(Protocol):
 
     @property
     def outputs(self) -> int:
-        """How many channels the network's last layer must give."""
+        """How many classes the network must tell apart: `classes` of a network of the zoo."""
         ...
 
     @property
@@ -65,14 +78,22 @@ class Task(Protocol):
 
         inputs: float32 (batch, channels, height, width), normalised, resized to `size` (height, width) if given.
         Without a generator: in order and as stored. With one: shuffled, and augmented if the split is "train".
-        Raises InvalidInput for an unknown split, or a batch size or size below 1.
+        Raises InvalidInput for an unknown split, a batch size or size below 1, or a size that the data cannot take.
         """
         ...
 
-    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def misfit(self, shapes: Sequence[tuple[int, ...]]) -> str:
+        """What a network would have to give instead of outputs of these shapes (batch 1 first); "" where they fit."""
+        ...
+
+    def loss(self, outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
         """A scalar to minimise, differentiable in `outputs`."""
         ...
 
-    def metrics(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+    def read(self, outputs: Outputs) -> torch.Tensor:
+        """Predictions (batch, ...) from a network's outputs: no larger than judging and showing them needs."""
+        ...
+
+    def metrics(self, predictions: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
         """Every metric over the examples given: the primary one, its standard error as `<metric>_standard_error`."""
         ...

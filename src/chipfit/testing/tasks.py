@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from chipfit.errors import InvalidInput
-from chipfit.tasks.task import SPLITS, Task
+from chipfit.tasks.task import SPLITS, Outputs, Task
 
-Model = Callable[[torch.Tensor], torch.Tensor]
+Model = Callable[[torch.Tensor], Outputs]
 
 _BATCH_SIZE = 32
 _SPREAD_OF_SEEDS = 8
@@ -23,9 +23,10 @@ def check_task(task: Task, model: Model | None = None, examples: int = 2000) -> 
 
     Checked: names and sizes; shape, type and range of the inputs, resized ones too; every example once; the same order
     without a generator, the same batches for the same seed; no augmentation outside training; no example of one
-    split in another; a loss that is finite and differentiable; metrics that are finite, the primary one from 0 to 1,
-    and its standard error. model: inputs to outputs of the shape that the task's loss takes; by default channel
-    means through a random matrix, which gives (batch, outputs). examples: so many of each split are read.
+    split in another; outputs that fit; a loss that is finite and differentiable; predictions of one length; metrics
+    that are finite, the primary one from 0 to 1, and its standard error. Sizes other than the stored may be refused.
+    model: inputs to outputs as a network would give them; by default channel means through a random matrix, which gives
+    (batch, outputs). examples: so many of each split are read.
     """
     _check_names(task)
     for split in SPLITS:
@@ -99,7 +100,11 @@ def _check_generator(task: Task, split: str, examples: int) -> None:
 def _check_resized(task: Task) -> None:
     channels, height, width = task.input_shape
     for size in ((height, width), (max(1, height // 2), width + 3)):
-        inputs, _ = _first(task, "validation", None, size)
+        try:
+            inputs, _ = _first(task, "validation", None, size)
+        except InvalidInput as error:
+            _require(size != (height, width), f"size {size}, as stored, is refused: {error}")
+            continue
         _require(
             tuple(inputs.shape[1:]) == (channels, *size), f"size {size} gives inputs of shape {tuple(inputs.shape)}"
         )
@@ -137,14 +142,31 @@ def _channel_means(task: Task) -> Model:
 
 def _check_loss_and_metrics(task: Task, model: Model) -> None:
     inputs, targets = _first(task, "validation", None)
-    outputs = model(inputs).detach().requires_grad_()
+    given = model(inputs)
+    leaves = [part.detach().requires_grad_() for part in (given if isinstance(given, tuple) else (given,))]
+    outputs = tuple(leaves) if isinstance(given, tuple) else leaves[0]
+    shapes = [(1, *part.shape[1:]) for part in leaves]
+    _require(task.misfit(shapes) == "", f"outputs of shapes {shapes} do not fit: {task.misfit(shapes)}")
+    wrong = [(*shape, 1) for shape in shapes]
+    _require(task.misfit(wrong) != "", f"outputs of shapes {wrong} fit")
     loss = task.loss(outputs, targets)
     _require(loss.ndim == 0 and bool(torch.isfinite(loss)), f"loss {loss} is not one finite number")
-    (gradient,) = torch.autograd.grad(loss, outputs)
-    _require(bool(torch.isfinite(gradient).all()), "the gradient of the loss is not finite")
-    _require(bool(gradient.abs().sum() > 0), "the loss does not depend on the outputs")
-    metrics = task.metrics(outputs.detach(), targets)
+    for gradient in torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True):
+        _require(bool(torch.isfinite(gradient).all()), "the gradient of the loss is not finite")
+        _require(bool(gradient.abs().sum() > 0), "the loss does not depend on the outputs")
+    with torch.no_grad():
+        predictions, metrics = _judged(task, outputs, targets)
+        halves = [part[: len(inputs) // 2] for part in leaves]
+        half = task.read(tuple(halves) if isinstance(given, tuple) else halves[0])
+    _require(len(predictions) == len(inputs), f"{len(inputs)} inputs give {len(predictions)} predictions")
+    same = half.shape[1:] == predictions.shape[1:] and bool(torch.equal(half, predictions[: len(half)]))
+    _require(same, "predictions of some examples depend on which others are in the batch")
     for name in (task.metric, f"{task.metric}_standard_error"):
         _require(name in metrics, f"metrics gives {sorted(metrics)}, but not {name}")
         _require(0 <= metrics[name] <= 1, f"{name} = {metrics[name]} is outside [0, 1]")
     _require(all(math.isfinite(value) for value in metrics.values()), f"metrics {metrics} are not all finite")
+
+
+def _judged(task: Task, outputs: Outputs, targets: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    predictions = task.read(outputs)
+    return predictions, task.metrics(predictions, targets)
