@@ -80,14 +80,14 @@ def _even(items: Sequence[Even]) -> RenderableType:
         text = f"{item.id} {plural(len(item.changes), 'width')} to multiples of {item.step}"
         text += f" ({plural(len(item.odd), 'other')} too far from one)" if item.odd else ""
         gain = item.gain
-        shown.add_row(Text(text), _latency(gain), _percent(gain.energy), _percent(gain.weights), _percent(gain.peak))
+        shown.add_row(Text(text), signed(gain), percent(gain.energy), percent(gain.weights), percent(gain.peak))
     return shown
 
 
 def _unchanged(items: Sequence[Unchanged]) -> RenderableType:
     shown = grid("Slow layers without a change that pays", "share", "busy", "why nothing pays", left=(0, 3))
     for item in items:
-        why = [f"{_named(each, item)}: {_latency(each.gain)}, {each.why_not}" for each in item.tried[:TRIED]]
+        why = [f"{_named(each, item)}: {signed(each.gain)}, {each.why_not}" for each in item.tried[:TRIED]]
         if len(item.tried) > TRIED:
             why.append(f"{plural(len(item.tried) - TRIED, 'other')} tried: no better")
         lines = [*why, *item.held] or ["nothing that chipfit knows changes such a layer"]

@@ -201,8 +201,8 @@ class _Apart:
     highest: float = -math.inf
 
     def add(self, given: Outputs, wanted: Outputs) -> None:
-        pairs = zip(given, wanted, strict=True) if isinstance(given, tuple) else [(given, wanted)]
-        for one, other in pairs:
+        ours, theirs = (each if isinstance(each, tuple) else (each,) for each in (given, wanted))
+        for one, other in zip(ours, theirs, strict=True):
             difference = (one - other).abs()
             self.total += float(difference.double().sum())
             self.count += difference.numel()
