@@ -88,9 +88,7 @@ def advise(
             integers = _Integers(data)
             made = applied_to(found, code, out, integers.write)
     if json:
-        print_json(
-            advice_json(model, found, picked, made) | ({} if integers is None else {"int8": integers.as_json()})
-        )
+        print_json(advice_json(model, found, picked, made) | ({} if integers is None else {"int8": integers.as_json()}))
     else:
         if apply is None and review is None:
             people().print(report.advice(model, found))

@@ -53,9 +53,7 @@ class AlgorithmMaker(Protocol):
     def __call__(self, domain: Domain, seed: int, trials: int, /) -> Algorithm: ...
 
 
-def run(
-    problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker | None, workers: int
-) -> Generator[Event]:
+def run(problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker | None, workers: int) -> Generator[Event]:
     """Conducts a study whose limits can be met, yielding what happens; finished when exhausted.
 
     Without `make_algorithm` the search is a combined one.
