@@ -2,11 +2,11 @@
 
     python benchmarks/supernet.py [--quick] [--images 8000] [--epochs 10] [--networks 20] [--seed 0] [--keep DIR]
 
-The space is MobileNetV2-like. Networks are drawn uniformly (seed 20261128 + seed) and trained alone from fresh weights;
-the supernet is trained once, for 1.75 times the epochs. Accuracy alone is of 4,000 test images; the supernet judges on 1,000
-validation images, as a search does. Costs are CPU seconds of this process, so that what else runs on the machine counts
-little. With --keep, what was trained is not trained again. About 40 minutes on one core; the images are looked for in
-the directory that CHIPFIT_TEST_DATA names, or in ../shared/data.
+The space is MobileNetV2-like. Networks are drawn uniformly (seed 20261128 + seed) and trained alone from fresh
+weights; the supernet is trained once, for 1.75 times the epochs. Accuracy alone is of 4,000 test images; the supernet
+judges on 1,000 validation images, as a search does. Costs are CPU seconds of this process, so that what else runs on
+the machine counts little. With --keep, what was trained is not trained again. About 40 minutes on one core; the
+images are looked for in the directory that CHIPFIT_TEST_DATA names, or in ../shared/data.
 """
 
 from __future__ import annotations
