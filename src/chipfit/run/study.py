@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from chipfit.accuracy.train import Recipe
 from chipfit.errors import InvalidInput
-from chipfit.spaces.curate import FREE, MOST, TOLERANCE
+from chipfit.spaces.curate import FREE, TOLERANCE
 from chipfit.spaces.edits import SPACE_EDITS
 
 UNITS = {
@@ -233,7 +233,7 @@ class CurationSettings(_Section):
 
     tolerance: float = Field(default=TOLERANCE, ge=0)
     free: float = Field(default=FREE, ge=0, lt=1)
-    most: int = Field(default=MOST, ge=2)
+    most: int | None = Field(default=None, ge=2)
     safe: bool = False
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -36,7 +37,10 @@ CAPACITIES = ("macs", "parameters")
 
 TOLERANCE = 0.001
 FREE = 0.15
-MOST = 5
+MOST = (5, 6, 8, 12, 16, 24)
+"""Options of a decision, tried one after the other until `ENOUGH` networks are left: a space with few decisions needs
+finer steps for a front that is not coarse."""
+ENOUGH = 10**6
 BASE = 0.1
 """What the scale of costs that options are spread on begins with, as a share of the range of these costs."""
 ROUNDING = 1e-12
@@ -123,7 +127,7 @@ def curate(
     tables: Tables,
     tolerance: float = TOLERANCE,
     free: float = FREE,
-    most: int = MOST,
+    most: int | None = None,
     safe: bool = False,
 ) -> Curated:
     """Keeps of every decision the options whose latency rises with what they give.
@@ -134,14 +138,15 @@ def curate(
     of what their other decisions still offer, then, unless `safe`, where it holds on average over these. Where
     more than `most` numbers are left, so many stay of the decision whose costs span most, of others as many in
     proportion but at least the ends, so that steps of different decisions weigh alike; they become larger as what they
-    add to the latency does. All is repeated until nothing changes. Option 0 always stays and comes first; the others
+    add to the latency does; None takes the first of `MOST` that leaves `ENOUGH` networks. All is repeated until nothing
+    changes. Option 0 always stays and comes first; the others
     follow from the largest to the smallest, so that neighbouring options are alike.
     With `safe`, a tolerance of 0 and nothing free, every network of the space has one among those left before thinning
     that is at least as large and at most as slow. Tables that share more than the decision are compared one by one,
     which may keep an option too many, never too few. Raises `InvalidInput` for a tolerance below 0, a share that is not
     from 0 to below 1, or less than two options.
     """
-    if tolerance < 0 or not 0 <= free < 1 or most < 2:
+    if tolerance < 0 or not 0 <= free < 1 or (most is not None and most < 2):
         raise InvalidInput(
             f"curation needs a tolerance of at least 0, a free share from 0 to below 1 and at least 2 options, got "
             f"{tolerance}, {free} and {most}"
@@ -150,8 +155,7 @@ def curate(
     work.settle(average=False)
     if not safe:
         work.settle(average=True)
-    while work.thin(most):
-        work.settle(average=not safe)
+    work = work.thinned(MOST if most is None else (most,), safe)
     return Curated(space, tuple(work.ordered(index) for index in range(len(work.alive))), tuple(work.removed))
 
 
@@ -179,6 +183,19 @@ class _Work:
                 if (instead >= 0).any():
                     self.drop(index, view, instead, Reason.AVERAGE if average else Reason.PLATEAU)
                     changed = True
+
+    def thinned(self, tried: Sequence[int], safe: bool) -> _Work:
+        """A curation that goes on to thin, with the first of the numbers tried that leaves enough networks, else the
+        last."""
+        found = self
+        for most in tried:
+            found = copy(self)
+            found.alive, found.removed = list(self.alive), list(self.removed)
+            while found.thin(most):
+                found.settle(average=not safe)
+            if math.prod(len(alive) for alive in found.alive) >= ENOUGH:
+                break
+        return found
 
     def thin(self, most: int) -> bool:
         """Leaves every decision between more than `most` numbers as many as `levels` says; whether any went."""
