@@ -1,8 +1,7 @@
 """Detection of objects on images held in memory: boxes as targets, an anchor-free head, mean average precision."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 from chipfit.errors import InvalidInput
 from chipfit.tasks.augment import Augmentation, Moves
 from chipfit.tasks.average_precision import average_precision
-from chipfit.tasks.batches import Batch, check_images, check_request, image_inputs, orders
-from chipfit.tasks.cache import fingerprint
+from chipfit.tasks.batches import Arrays, Batch, Images, check_images, image_inputs
 from chipfit.tasks.centres import detection_loss, read_boxes
 from chipfit.tasks.task import SPLITS, Outputs
 
@@ -25,7 +23,7 @@ LEAST_VISIBLE = 0.3
 
 
 @dataclass(frozen=True, eq=False)
-class Detection:
+class Detection(Images):
     """A detection task (`tasks.task.Task`); its metric is COCO's mean average precision over IoU 0.5 to 0.95.
 
     images: per split, uint8 (n, height, width, channels). boxes: per split, float32 (n, most, 6) with the columns
@@ -68,49 +66,17 @@ class Detection:
     def metric(self) -> str:
         return "mean_average_precision"
 
-    @property
-    def outputs(self) -> int:
-        return len(self.classes)
+    def _arrays(self) -> tuple[Arrays, Arrays]:
+        return self.images, self.boxes
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        _, height, width, channels = self.images["train"].shape
-        return channels, height, width
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return {split: len(self.images[split]) for split in SPLITS}
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        return fingerprint(self.classes, {s: {"images": self.images[s], "boxes": self.boxes[s]} for s in SPLITS})
-
-    def batches(
-        self,
-        split: str,
-        batch_size: int,
-        size: tuple[int, int] | None = None,
-        generator: np.random.Generator | None = None,
-    ) -> Iterator[Batch]:
-        """See `Task.batches`. targets: float32 (batch, most, 6), as `boxes`."""
-        check_request(self.name, split, batch_size, size)
-        return self._batches(split, batch_size, size, generator)
-
-    def _batches(
-        self, split: str, batch_size: int, size: tuple[int, int] | None, generator: np.random.Generator | None
-    ) -> Iterator[Batch]:
-        images, boxes = self.images[split], self.boxes[split]
-        for chosen in orders(len(images), batch_size, generator):
-            augmented = generator if split == "train" else None
-            inputs, moves = image_inputs(images[chosen], size, self.augmentation, augmented)
-            targets = boxes[chosen]
-            if moves is not None:
-                targets = moved_boxes(targets, moves, images.shape[1:3])
-            yield inputs, torch.from_numpy(targets)
+    def _batch(
+        self, split: str, chosen: NDArray[np.int64], size: tuple[int, int] | None, generator: np.random.Generator | None
+    ) -> Batch:
+        images, targets = self.images[split], self.boxes[split][chosen]
+        inputs, moves = image_inputs(images[chosen], size, self.augmentation, generator)
+        if moves is not None:
+            targets = moved_boxes(targets, moves, images.shape[1:3])
+        return inputs, torch.from_numpy(targets)
 
     def misfit(self, shapes: Sequence[tuple[int, ...]]) -> str:
         """See `Task.misfit`: a heat map and four distances over the same cells."""

@@ -1,8 +1,7 @@
 """Segmentation of images held in memory: a class for every pixel, some of which may not count."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
 from chipfit.tasks.augment import Augmentation, apply_moves
-from chipfit.tasks.batches import Batch, check_images, check_request, image_inputs, orders
-from chipfit.tasks.cache import fingerprint
+from chipfit.tasks.batches import Arrays, Batch, Images, check_images, image_inputs
 from chipfit.tasks.spread import jackknife_error
 from chipfit.tasks.task import SPLITS, Outputs, single
 
@@ -21,7 +19,7 @@ IGNORED = 255
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class Segmentation(Images):
     """A segmentation task (`tasks.task.Task`); its metric is the mean intersection over union of the classes.
 
     images: per split, uint8 (n, height, width, channels). masks: per split, uint8 (n, height, width), indices into
@@ -59,49 +57,17 @@ class Segmentation:
     def metric(self) -> str:
         return "mean_intersection_over_union"
 
-    @property
-    def outputs(self) -> int:
-        return len(self.classes)
+    def _arrays(self) -> tuple[Arrays, Arrays]:
+        return self.images, self.masks
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        _, height, width, channels = self.images["train"].shape
-        return channels, height, width
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return {split: len(self.images[split]) for split in SPLITS}
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        return fingerprint(self.classes, {s: {"images": self.images[s], "masks": self.masks[s]} for s in SPLITS})
-
-    def batches(
-        self,
-        split: str,
-        batch_size: int,
-        size: tuple[int, int] | None = None,
-        generator: np.random.Generator | None = None,
-    ) -> Iterator[Batch]:
-        """See `Task.batches`. targets: uint8 (batch, height, width), at the size of the stored images."""
-        check_request(self.name, split, batch_size, size)
-        return self._batches(split, batch_size, size, generator)
-
-    def _batches(
-        self, split: str, batch_size: int, size: tuple[int, int] | None, generator: np.random.Generator | None
-    ) -> Iterator[Batch]:
-        images, masks = self.images[split], self.masks[split]
-        for chosen in orders(len(images), batch_size, generator):
-            augmented = generator if split == "train" else None
-            inputs, moves = image_inputs(images[chosen], size, self.augmentation, augmented)
-            targets = masks[chosen]
-            if moves is not None:
-                targets = apply_moves(targets[..., None], moves)[..., 0]
-            yield inputs, torch.from_numpy(targets)
+    def _batch(
+        self, split: str, chosen: NDArray[np.int64], size: tuple[int, int] | None, generator: np.random.Generator | None
+    ) -> Batch:
+        inputs, moves = image_inputs(self.images[split][chosen], size, self.augmentation, generator)
+        targets = self.masks[split][chosen]
+        if moves is not None:
+            targets = apply_moves(targets[..., None], moves)[..., 0]
+        return inputs, torch.from_numpy(targets)
 
     def misfit(self, shapes: Sequence[tuple[int, ...]]) -> str:
         """See `Task.misfit`: scores of the classes over any grid."""

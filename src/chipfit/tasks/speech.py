@@ -1,9 +1,8 @@
 """Tasks on sounds held in memory: which class a sound is, and which words are spoken."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,8 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
-from chipfit.tasks.batches import Batch, check_request, orders
-from chipfit.tasks.cache import fingerprint
+from chipfit.tasks.batches import Arrays, Batch, InMemory
 from chipfit.tasks.sound import Features, as_features
 from chipfit.tasks.spread import jackknife_error
 from chipfit.tasks.task import SPLITS, Outputs, single
@@ -71,18 +69,40 @@ def _check_sounds(name: str, sounds: Sounds, targets: Mapping[str, NDArray[np.in
             raise InvalidInput(f"{where}: {len(part)} sounds, {len(targets[split])} {targets[split].dtype} targets")
 
 
-def _check_size(name: str, size: tuple[int, int] | None, shape: tuple[int, int, int]) -> None:
-    """Raises `InvalidInput`: sounds are not stretched."""
-    if size is not None and size != shape[1:]:
-        raise InvalidInput(
-            f"task {name}: the network takes inputs of {size[0]}x{size[1]}, the sounds give {shape[1]}x{shape[2]}"
-            " (frames, or frames and coefficients); use a network of that size, as conv_ctc-"
-            f"{shape[1]}"
-        )
+class _Sounds(InMemory):
+    """What tasks on sounds share."""
+
+    sounds: Sounds
+    features: Features
+    augmentation: SoundAugmentation
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return self.features.shape(self.sounds["train"].shape[1])
+
+    def _settings(self) -> tuple[str, ...]:
+        return (str(self.features),)
+
+    def _check_request(self, split: str, batch_size: int, size: tuple[int, int] | None) -> None:
+        """Sounds are not stretched."""
+        super()._check_request(split, batch_size, size)
+        _, frames, columns = self.input_shape
+        if size is not None and size != (frames, columns):
+            raise InvalidInput(
+                f"task {self.name}: the network takes inputs of {size[0]}x{size[1]}, the sounds give {frames}x{columns}"
+                f" (frames, or frames and coefficients); use a network of that size, as conv_ctc-{frames}"
+            )
+
+    def _batch(
+        self, split: str, chosen: NDArray[np.int64], size: tuple[int, int] | None, generator: np.random.Generator | None
+    ) -> Batch:
+        sounds, targets = self._arrays()
+        inputs = _inputs(sounds[split][chosen], self.features, self.augmentation, generator)
+        return inputs, torch.from_numpy(targets[split][chosen])
 
 
 @dataclass(frozen=True, eq=False)
-class SoundClassification:
+class SoundClassification(_Sounds):
     """Which class a sound is (`tasks.task.Task`); its metric is accuracy.
 
     sounds: per split, int16 (n, samples). labels: per split, int64 (n,), indices into `classes`. skipped: files that
@@ -113,44 +133,8 @@ class SoundClassification:
     def metric(self) -> str:
         return "accuracy"
 
-    @property
-    def outputs(self) -> int:
-        return len(self.classes)
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        return self.features.shape(self.sounds["train"].shape[1])
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return {split: len(self.labels[split]) for split in SPLITS}
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        names = (*self.classes, str(self.features))
-        return fingerprint(names, {s: {"sounds": self.sounds[s], "labels": self.labels[s]} for s in SPLITS})
-
-    def batches(
-        self,
-        split: str,
-        batch_size: int,
-        size: tuple[int, int] | None = None,
-        generator: np.random.Generator | None = None,
-    ) -> Iterator[Batch]:
-        """See `Task.batches`; targets: int64 (batch,). A size other than the sounds' own is refused."""
-        check_request(self.name, split, batch_size, size)
-        _check_size(self.name, size, self.input_shape)
-        return self._batches(split, batch_size, generator)
-
-    def _batches(self, split: str, batch_size: int, generator: np.random.Generator | None) -> Iterator[Batch]:
-        for chosen in orders(len(self.sounds[split]), batch_size, generator):
-            augmented = generator if split == "train" else None
-            inputs = _inputs(self.sounds[split][chosen], self.features, self.augmentation, augmented)
-            yield inputs, torch.from_numpy(self.labels[split][chosen])
+    def _arrays(self) -> tuple[Arrays, Arrays]:
+        return self.sounds, self.labels
 
     def misfit(self, shapes: Sequence[tuple[int, ...]]) -> str:
         """See `Task.misfit`: one output (1, classes)."""
@@ -184,7 +168,7 @@ class SoundClassification:
 
 
 @dataclass(frozen=True, eq=False)
-class Speech:
+class Speech(_Sounds):
     """Which symbols are spoken one after the other (`tasks.task.Task`), by connectionist temporal classification.
 
     classes: the symbols; a network gives one score more, the first, for "nothing new". sounds: per split, int16 (n,
@@ -225,40 +209,8 @@ class Speech:
     def outputs(self) -> int:
         return len(self.classes) + 1
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        return self.features.shape(self.sounds["train"].shape[1])
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return {split: len(self.sounds[split]) for split in SPLITS}
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        names = (*self.classes, str(self.features))
-        return fingerprint(names, {s: {"sounds": self.sounds[s], "texts": self.texts[s]} for s in SPLITS})
-
-    def batches(
-        self,
-        split: str,
-        batch_size: int,
-        size: tuple[int, int] | None = None,
-        generator: np.random.Generator | None = None,
-    ) -> Iterator[Batch]:
-        """See `Task.batches`; targets: int64 (batch, longest), as `texts`. A size other than the sounds' is refused."""
-        check_request(self.name, split, batch_size, size)
-        _check_size(self.name, size, self.input_shape)
-        return self._batches(split, batch_size, generator)
-
-    def _batches(self, split: str, batch_size: int, generator: np.random.Generator | None) -> Iterator[Batch]:
-        for chosen in orders(len(self.sounds[split]), batch_size, generator):
-            augmented = generator if split == "train" else None
-            inputs = _inputs(self.sounds[split][chosen], self.features, self.augmentation, augmented)
-            yield inputs, torch.from_numpy(self.texts[split][chosen])
+    def _arrays(self) -> tuple[Arrays, Arrays]:
+        return self.sounds, self.texts
 
     def misfit(self, shapes: Sequence[tuple[int, ...]]) -> str:
         """See `Task.misfit`: scores of the symbols and of "nothing new" over enough steps for the longest text."""

@@ -1,9 +1,8 @@
 """Image classification on images held in memory."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,13 +10,12 @@ from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
 from chipfit.tasks.augment import Augmentation
-from chipfit.tasks.batches import Batch, check_images, check_request, image_inputs, orders
-from chipfit.tasks.cache import fingerprint
+from chipfit.tasks.batches import Arrays, Batch, Images, check_images, image_inputs
 from chipfit.tasks.task import SPLITS, Outputs, single
 
 
 @dataclass(frozen=True, eq=False)
-class ImageClassification:
+class ImageClassification(Images):
     """A classification task (`tasks.task.Task`); its metric is accuracy.
 
     images: per split, uint8 (n, height, width, channels). labels: per split, int64 (n,), indices into `classes`.
@@ -56,46 +54,14 @@ class ImageClassification:
     def metric(self) -> str:
         return "accuracy"
 
-    @property
-    def outputs(self) -> int:
-        return len(self.classes)
+    def _arrays(self) -> tuple[Arrays, Arrays]:
+        return self.images, self.labels
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        _, height, width, channels = self.images["train"].shape
-        return channels, height, width
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return {split: len(self.labels[split]) for split in SPLITS}
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        return fingerprint(self.classes, {s: {"images": self.images[s], "labels": self.labels[s]} for s in SPLITS})
-
-    def batches(
-        self,
-        split: str,
-        batch_size: int,
-        size: tuple[int, int] | None = None,
-        generator: np.random.Generator | None = None,
-    ) -> Iterator[Batch]:
-        """See `Task.batches`. targets: int64 (batch,)."""
-        check_request(self.name, split, batch_size, size)
-        return self._batches(split, batch_size, size, generator)
-
-    def _batches(
-        self, split: str, batch_size: int, size: tuple[int, int] | None, generator: np.random.Generator | None
-    ) -> Iterator[Batch]:
-        images, labels = self.images[split], self.labels[split]
-        for chosen in orders(len(labels), batch_size, generator):
-            augmented = generator if split == "train" else None
-            inputs, _ = image_inputs(images[chosen], size, self.augmentation, augmented)
-            yield inputs, torch.from_numpy(labels[chosen])
+    def _batch(
+        self, split: str, chosen: NDArray[np.int64], size: tuple[int, int] | None, generator: np.random.Generator | None
+    ) -> Batch:
+        inputs, _ = image_inputs(self.images[split][chosen], size, self.augmentation, generator)
+        return inputs, torch.from_numpy(self.labels[split][chosen])
 
     def misfit(self, shapes: Sequence[tuple[int, ...]]) -> str:
         """See `Task.misfit`: one output (1, classes)."""
