@@ -31,12 +31,13 @@ from chipfit.expert.patterns import Searched, mine
 from chipfit.expert.ruled import advise_by_rules
 from chipfit.expert.rules import RulePack, load_pack, write_pack
 from chipfit.report.findings import winner
+from chipfit.run.jobs import Job, Outcome, Setting
 from chipfit.run.launch import launch
 from chipfit.run.problem import Problem, reopen
 from chipfit.run.searches import searches
 from chipfit.run.study import make_study
 from chipfit.run.summary import Summary, summarise
-from chipfit.run.workers import Job, Outcome, Setting, work
+from chipfit.run.workers import work
 from chipfit.targets import load_target
 
 TARGETS = ("neural-engine", "ethos-u55-256")

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 from chipfit.run.launch import ALGORITHMS
-from chipfit.run.study import COMBINED, SearchSettings
+from chipfit.run.settings import COMBINED, SearchSettings
 
 PAGE = (Path(__file__).parents[1] / "docs" / "search.md").read_text(encoding="utf-8")
 

@@ -17,10 +17,10 @@ from chipfit.nets.load import load
 from chipfit.nets.module import GraphModule
 from chipfit.nets.tflite.runtime import run_tflite
 from chipfit.run.export import export, network_of
+from chipfit.run.jobs import task_of
 from chipfit.run.launch import launch
 from chipfit.run.problem import prepare
 from chipfit.run.summary import Summary, summarise
-from chipfit.run.workers import task_of
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from chipfit.run.launch import launch
 from chipfit.run.ledger import Book, Ledger, Plan, Session, ledger, plan, read_plan
 from chipfit.run.power import Draw, Meter, Place, draw
 from chipfit.run.problem import prepare
-from chipfit.run.study import LedgerSettings
+from chipfit.run.settings import LedgerSettings
 from chipfit.run.summary import summarise
 
 WORLD = Place("somewhere", 500.0, "made up")

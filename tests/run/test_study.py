@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chipfit.errors import InvalidInput
-from chipfit.run.study import COSTS, Bound, Study, load_study, make_study, parse_bound
+from chipfit.run.settings import COSTS, Bound, parse_bound
+from chipfit.run.study import Study, load_study, make_study
 
 GOOD = {"name": "demo", "model": "resnet8", "target": "neural-engine"}
 

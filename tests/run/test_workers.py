@@ -16,9 +16,10 @@ import pytest
 from chipfit.accuracy.train import Recipe
 from chipfit.errors import InvalidInput, StorageFull
 from chipfit.nets.network import load_weights, save_weights
+from chipfit.run.jobs import Job, Outcome, Progress, Setting
 from chipfit.run.problem import prepare
 from chipfit.run.study import Study
-from chipfit.run.workers import Job, Outcome, Progress, Setting, Workers
+from chipfit.run.workers import Workers
 
 RECIPE = Recipe(epochs=3, batch_size=8)
 CODES = ((0, 0, 0, 0), (1, 0, 0, 1), (0, 0, 1, 2))

@@ -138,7 +138,7 @@ def test_a_corrupt_image_is_refused_by_name_or_skipped_and_counted(tmp_path: Pat
         (root / "dog" / "3.png").write_bytes(content)
         with pytest.raises(InvalidInput, match=r"dog/3\.png: not a readable image"):
             image_folder(root)
-        task = image_folder(root, on_corrupt="skip")
+        task = image_folder(root, on_bad="skip")
         assert task.skipped == (str(root / "dog" / "3.png"),)
         assert sum(task.sizes.values()) == 59
 
@@ -167,7 +167,7 @@ def test_unusable_folders_are_refused(tmp_path: Path) -> None:
         {"validation": 0.6, "test": 0.4},
         {"size": 0},
         {"seed": -1},
-        {"on_corrupt": "ignore"},
+        {"on_bad": "ignore"},
         {"limits": {"train": 0}},
         {"limits": {"trial": 5}},
     ],

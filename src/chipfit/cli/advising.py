@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from chipfit.cli.advised import advice_json
 from chipfit.cli.options import EstimatorFile, Json, Precision, Shape, TargetName, input_shape
-from chipfit.cli.output import cost_figures, detail_of, figure, fitting, notices, people, print_json
+from chipfit.cli.output import fitting, notices, people, print_json
 
 if TYPE_CHECKING:
-    from chipfit.expert.advice import Advice, Advised, Gain
+    from chipfit.expert.advice import Advice
     from chipfit.expert.apply import Applied
-    from chipfit.expert.limits import Chosen
-    from chipfit.expert.unchanged import Unchanged
     from chipfit.nets.network import Network
     from chipfit.run.integers import Deviations
 
@@ -182,7 +181,7 @@ def _bounds(found: Advice, texts: list[str]) -> dict[str, float]:
     """Limits from COST=BOUND, in SI units; a share is one of what the network as given costs."""
     from chipfit.errors import InvalidInput
     from chipfit.expert.limits import LIMITS
-    from chipfit.run.study import parse_bound
+    from chipfit.run.settings import parse_bound
 
     bounds: dict[str, float] = {}
     for text in texts:
@@ -197,104 +196,3 @@ def _bounds(found: Advice, texts: list[str]) -> dict[str, float]:
         given = float(getattr(found.given, LIMITS[name])[0])
         bounds[name] = bound.value * given if bound.relative else bound.value
     return bounds
-
-
-def advice_json(model: str, found: Advice, picked: Chosen | None, made: Applied | None) -> dict[str, Any]:
-    """Advice as programs read it; every figure with its source."""
-    import chipfit
-
-    detail = detail_of(found.estimator)
-    result: dict[str, Any] = {
-        "model": model,
-        "target": found.estimator.target.name,
-        "precision": found.estimator.precision_name,
-        "chipfit": chipfit.__version__,
-        **cost_figures(found.given, 0, found.estimator),
-        **{
-            name: [_item(item, detail) for item in items]
-            for name, items in (
-                ("advised", found.advised),
-                ("free", found.free),
-                ("sacrifices", found.sacrifices),
-                ("left", found.left),
-                ("host", found.host),
-            )
-        },
-        "even": [
-            {
-                "id": item.id,
-                "step": item.step,
-                "changes": [change.name for change in item.changes],
-                "odd": list(item.odd),
-                **gain_json(item.gain, detail),
-            }
-            for item in found.even
-        ],
-        "unchanged": [_unchanged(item, detail) for item in found.unchanged],
-        "together": gain_json(found.together, detail),
-        "fastest": gain_json(found.gains.of(found.fastest), detail),
-    }
-    if picked is not None:
-        names = [item.name for item in found.changes.known if picked.code[item.decision] == item.option]
-        result["chosen"] = {"changes": names, "broken": dict(picked.broken), "complete": picked.complete}
-        result["chosen"] |= gain_json(found.gains.of(picked.code), detail)
-    if made is not None:
-        result["written"] = {
-            "path": str(made.path),
-            "recipe": str(made.recipe),
-            "changes": [item.name for item in made.changes],
-            "promised": dict(made.promised),
-            "costs": dict(made.costs),
-            "weights": dict(made.labels),
-            "notes": list(made.notes),
-        }
-    return result
-
-
-def _item(item: Advised, detail: str) -> dict[str, Any]:
-    change = item.change
-    return {
-        "id": item.id,
-        "name": change.name,
-        "kind": change.kind,
-        "where": list(change.where),
-        "what": change.what,
-        "why": item.why,
-        "weights_carried": change.carried,
-        "risk": change.risk,
-        "within_set": item.within,
-        **gain_json(item.alone, detail),
-    }
-
-
-def _unchanged(item: Unchanged, detail: str) -> dict[str, Any]:
-    layer = item.layer
-    return {
-        "layer": layer.name,
-        "kind": layer.kind,
-        "share": layer.share,
-        "latency_s": figure(layer.latency_s, "predicted", spread=layer.spread_s, detail=detail),
-        "utilisation": layer.utilisation,
-        "bound": layer.bound_by,
-        "tried": [
-            {
-                "name": each.change.name,
-                "what": each.change.what,
-                "why_not": each.why_not,
-                **gain_json(each.gain, detail),
-            }
-            for each in item.tried
-        ],
-        "held": list(item.held),
-    }
-
-
-def gain_json(gain: Gain, detail: str) -> dict[str, Any]:
-    """What a change or a set of them brings, each figure with its source."""
-    return {
-        "latency": figure(gain.latency, "predicted", spread=gain.spread, detail=detail),
-        "energy": figure(gain.energy, "modelled", detail=detail),
-        "weight_bytes": figure(gain.weights, "counted"),
-        "peak_activation_bytes": figure(gain.peak, "counted"),
-        "parameters": figure(gain.parameters, "counted"),
-    }

@@ -84,7 +84,7 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
     from chipfit.cli.options import overrides
     from chipfit.errors import InvalidInput
     from chipfit.estimate.design import LIMITS
-    from chipfit.run.study import parse_bound
+    from chipfit.run.settings import parse_bound
 
     found: dict[str, float] = {}
     for key, text in overrides(texts, {}).items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from chipfit.cli.advised import advice_json, gain_json
 from chipfit.cli.options import Json
 from chipfit.cli.output import detail_of, figure, people, print_json
 
@@ -22,7 +23,6 @@ def by_rules(
     model: str, network: Network, used: Estimator, pack: str, apply: str | None, out: Path | None, json: bool
 ) -> None:
     """`chipfit advise --rules`: what the rules bring here, and the network that they make."""
-    from chipfit.cli.advising import advice_json
     from chipfit.errors import InvalidInput
     from chipfit.expert.apply import apply as applied_to
     from chipfit.expert.ruled import advise_by_rules
@@ -59,7 +59,6 @@ def _rules_json(found: Ruled) -> dict[str, Any]:
 
 
 def _rule_json(rule: RuleGain, detail: str) -> dict[str, Any]:
-    from chipfit.cli.advising import gain_json
 
     return {
         "id": rule.id,

@@ -104,9 +104,9 @@ def _announce(study: Study, directory: Path) -> None:
 
 def _follow(events: Iterable[Event], study: Study) -> None:
     """Shows a run as it goes: one bar for the stage, one line for each trial."""
+    from chipfit.run.jobs import Progress
     from chipfit.run.journal import Trial
     from chipfit.run.stages import Stage
-    from chipfit.run.workers import Progress
 
     with bar() as shown:
         stage = None

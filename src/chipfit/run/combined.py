@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from chipfit.accuracy.agreement import agreement
 from chipfit.accuracy.surrogate import fit
+from chipfit.run.jobs import Judged, Judging, Progress
 from chipfit.run.journal import Journal, Scored, Trial
 from chipfit.run.problem import Problem
 from chipfit.run.schedule import Schedule
-from chipfit.run.workers import Judged, Judging, Progress, Workers
+from chipfit.run.workers import Workers
 from chipfit.search.algorithm import Algorithm, Codes
 from chipfit.search.evolution import NSGA2, select
 from chipfit.search.guided import Guided

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput, MissingDependency
 from chipfit.nets.network import Network
+from chipfit.run.jobs import task_of
 from chipfit.run.study import Study
-from chipfit.run.workers import task_of
 from chipfit.tasks.task import Outputs, Task
 
 if TYPE_CHECKING:

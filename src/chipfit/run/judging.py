@@ -15,8 +15,8 @@ from chipfit.accuracy.zero_shot import fresh, score_of
 from chipfit.errors import ScoreFailed
 from chipfit.nets.module import parameter_name, weight_name
 from chipfit.nets.network import Network, load_weights, save_weights
+from chipfit.run.jobs import Job, Judging, Outcome, Progress, Setting, task_of
 from chipfit.run.journal import Scored
-from chipfit.run.workers import Job, Judging, Outcome, Progress, Setting, task_of
 
 IMAGES = 16
 """Images that a score sees."""

@@ -16,14 +16,15 @@ import chipfit
 from chipfit.accuracy.surrogate import fit
 from chipfit.errors import InvalidInput, JournalMismatch
 from chipfit.files import named
+from chipfit.run.jobs import task_of
 from chipfit.run.journal import Journal
 from chipfit.run.ledger import Book, counted, note_place, plan
 from chipfit.run.power import Meter, draw, place
 from chipfit.run.problem import Problem, prepare
+from chipfit.run.settings import COMBINED
 from chipfit.run.stages import AlgorithmMaker, Event, check_fits, run
-from chipfit.run.study import COMBINED, Study
+from chipfit.run.study import Study
 from chipfit.run.tabular import ACCURACY, table_of
-from chipfit.run.workers import task_of
 from chipfit.search.algorithm import Algorithm, Domain
 from chipfit.search.evolution import NSGA2, RegularizedEvolution
 from chipfit.search.guided import Guided

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from chipfit.errors import ChipfitError
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.power import JOULES_PER_KWH, Draw, Meter, Place, Spent
-from chipfit.run.study import LedgerSettings, Study
+from chipfit.run.settings import LedgerSettings
+from chipfit.run.study import Study
 
 if TYPE_CHECKING:
     from chipfit.run.problem import Problem
@@ -236,7 +237,7 @@ def _pace(problem: Problem, task: Task | None) -> tuple[float, tuple[float, floa
     """Seconds that the baseline takes for each image, and how many images a training of each stage sees."""
     from chipfit.accuracy.pace import seconds_per_image
     from chipfit.nets.module import GraphModule
-    from chipfit.run.workers import task_of
+    from chipfit.run.jobs import task_of
 
     study = problem.study
     asked = {split: getattr(study.task, split) for split in ("train", "validation", "test")}

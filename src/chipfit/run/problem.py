@@ -20,7 +20,8 @@ from chipfit.graph.graph import Graph
 from chipfit.nets.load import load
 from chipfit.nets.network import Network
 from chipfit.run.amounts import amount
-from chipfit.run.study import GIVEN, Study
+from chipfit.run.settings import GIVEN
+from chipfit.run.study import Study
 from chipfit.run.tabular import MODEL, published
 from chipfit.search.algorithm import Codes, Domain, FreeCosts
 from chipfit.search.exact import Table, minimum

@@ -20,10 +20,11 @@ from chipfit.errors import InvalidInput, JournalMismatch, TrainingFailed, Unsupp
 from chipfit.graph.ops import Opaque
 from chipfit.nets.network import save_weights
 from chipfit.run.combined import Screening
+from chipfit.run.jobs import SUPERNET, Job, Outcome, Progress, Setting
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem
 from chipfit.run.schedule import Pace, schedule
-from chipfit.run.workers import SUPERNET, Job, Outcome, Progress, Setting, Workers
+from chipfit.run.workers import Workers
 from chipfit.search.algorithm import Algorithm, Codes, Domain
 from chipfit.search.pareto import front_mask
 from chipfit.spaces.preflight import violation

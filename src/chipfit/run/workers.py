@@ -7,106 +7,19 @@ import multiprocessing
 import os
 import queue
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
-from chipfit.accuracy.train import Recipe
 from chipfit.errors import TrainingFailed
 from chipfit.graph.graph import Graph
-from chipfit.run.journal import Scored
-from chipfit.run.study import Study, TaskSettings
+from chipfit.run.jobs import SUPERNET, Job, Judged, Judging, Outcome, Progress, Setting, task_of
+from chipfit.run.study import Study
 from chipfit.run.tabular import ACCURACY, looked_up
 from chipfit.tasks.task import Task
 
 POLL_S = 0.2
-SUPERNET = "supernet"
-"""The stage of the one job that trains the weights of all networks at once."""
-
-DIED = "its process died (out of memory? a script must start a run under `if __name__ == '__main__':`)"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One network to train. `start` is the file with the weights to inherit from, None for fresh weights.
-
-    `floors` are the accuracies below which training stops, by epoch; `test` asks for metrics on the test split;
-    `threads` is how many PyTorch may use.
-    """
-
-    number: int
-    stage: str
-    code: tuple[int, ...]
-    recipe: Recipe
-    seed: int
-    start: Path | None
-    weights: Path
-    checkpoint: Path
-    floors: tuple[float, ...] = ()
-    test: bool = False
-    threads: int = 1
-
-    def lost(self) -> Outcome:
-        """The outcome of a job that took its process down."""
-        return Outcome(self.number, "failed", why=DIED)
-
-
-@dataclass(frozen=True, slots=True)
-class Judging:
-    """Networks to judge without training them: by a score, or with the weights of a supernet in the file `supernet`."""
-
-    number: int
-    codes: tuple[tuple[int, ...], ...]
-    seed: int
-    score: str
-    supernet: Path | None = None
-    threads: int = 1
-
-    def lost(self) -> Judged:
-        """The outcome of a job that took its process down."""
-        return Judged(self.number, tuple(Scored(code, None, 0.0, DIED) for code in self.codes))
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What the networks of a `Judging` were judged as, in its order."""
-
-    number: int
-    scores: tuple[Scored, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a job is: epochs done of all, and the last accuracy."""
-
-    number: int
-    done: int
-    total: int
-    metric: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a job ended; see `journal.Trial`."""
-
-    number: int
-    status: str
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    history: tuple[float, ...] = ()
-    seconds: float = 0.0
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What all jobs of a run share. `given` is the file with the weights that the model came with."""
-
-    study: Study
-    space: Graph
-    given: Path
 
 
 class Workers:
@@ -217,27 +130,6 @@ def _remote(job: Job | Judging) -> Outcome | Judged:
         else:
             last = event
     return cast(Outcome | Judged, last)
-
-
-_tasks: dict[TaskSettings, Task] = {}
-
-
-def task_of(settings: TaskSettings, progress: Callable[..., Any] | None = None) -> Task:
-    """The task of a study, loaded once per process; `progress` wraps what may take long."""
-    from chipfit.tasks.open import open_task
-
-    if settings not in _tasks:
-        _tasks[settings] = open_task(
-            settings.data,
-            size=settings.size,
-            seed=settings.seed,
-            train=settings.train,
-            validation=settings.validation,
-            test=settings.test,
-            on_bad=settings.on_bad,
-            progress=progress or iter,
-        )
-    return _tasks[settings]
 
 
 def work(setting: Setting, job: Job | Judging) -> Iterator[Progress | Outcome | Judged]:

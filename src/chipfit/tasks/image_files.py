@@ -3,9 +3,9 @@
 import itertools
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,9 @@ from PIL import Image
 
 from chipfit.errors import InvalidInput
 from chipfit.tasks.decode import Picture, decode
+from chipfit.tasks.splits import Choice, OnBad
 from chipfit.tasks.task import SPLITS
 from chipfit.tasks.vision import ImageClassification
-
-OnCorrupt = Literal["refuse", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,46 +24,20 @@ class _Labelled:
     labels: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """What of the data is wanted, and how."""
-
-    where: Path
-    size: int | None
-    fractions: dict[str, float]
-    seed: int
-    on_corrupt: OnCorrupt
-    limits: Mapping[str, int] = field(default_factory=dict[str, int])
-    cache: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise InvalidInput(f"{self.where}: image size {self.size}; use 1 or more")
-        if self.seed < 0:
-            raise InvalidInput(f"{self.where}: seed {self.seed} is negative; use 0 or more")
-        if self.on_corrupt not in ("refuse", "skip"):
-            raise InvalidInput(f'{self.where}: on_corrupt = {self.on_corrupt!r}; use "refuse" or "skip"')
-        if min(self.fractions.values()) <= 0 or sum(self.fractions.values()) >= 1:
-            raise InvalidInput(f"{self.where}: fractions {self.fractions}; each must be above 0 and together below 1")
-        for split, count in self.limits.items():
-            if split not in SPLITS or count < 1:
-                raise InvalidInput(f"{self.where}: limit {split} = {count}; limit {', '.join(SPLITS)} to 1 or more")
-
-
 def image_folder(
     directory: Path | str,
     size: int | None = None,
     validation: float = 0.15,
     test: float = 0.15,
     seed: int = 0,
-    on_corrupt: OnCorrupt = "refuse",
+    on_bad: OnBad = "refuse",
     limits: Mapping[str, int] | None = None,
     cache: Path | None = None,
 ) -> ImageClassification:
     """Images in one folder per class, or in train, validation (or val) and test folders that hold such folders.
 
     size: height and width to cut and scale to; None needs images of one size. validation, test: fractions that are
-    split off where there is no such folder, by `seed`, class by class. on_corrupt: "refuse" stops at a file that
+    split off where there is no such folder, by `seed`, class by class. on_bad: "refuse" stops at a file that
     cannot be read, "skip" leaves it out and names it in `skipped`. limits: at most so many images of a split.
     cache: directory for decoded images (default $CHIPFIT_CACHE or ~/.cache/chipfit).
     Files whose suffix is not that of an image are no part of the data.
@@ -72,7 +45,7 @@ def image_folder(
     """
     root = Path(directory)
     fractions = {"validation": validation, "test": test}
-    choice = _Choice(root, size, fractions, seed, on_corrupt, limits or {}, cache)
+    choice = Choice(root, size, fractions, seed, on_bad, limits or {}, cache)
     if not root.is_dir():
         raise InvalidInput(f"{root}: no such folder; give one with a sub-folder of images for each class")
     folders = {"train": root}
@@ -94,7 +67,7 @@ def image_archive(
     validation: float = 0.15,
     test: float = 0.15,
     seed: int = 0,
-    on_corrupt: OnCorrupt = "refuse",
+    on_bad: OnBad = "refuse",
     limits: Mapping[str, int] | None = None,
     cache: Path | None = None,
 ) -> ImageClassification:
@@ -106,7 +79,7 @@ def image_archive(
     """
     path = Path(path)
     fractions = {"validation": validation, "test": test}
-    choice = _Choice(path, size, fractions, seed, on_corrupt, limits or {}, cache)
+    choice = Choice(path, size, fractions, seed, on_bad, limits or {}, cache)
     jpeg, offsets, labels, classes = _archive_arrays(path)
     ends = offsets.tolist()
     pictures = [
@@ -166,7 +139,7 @@ def _archive_arrays(
 
 
 def _assembled(
-    name: str, classes: tuple[str, ...], listed: Mapping[str, _Labelled], source: str, choice: _Choice
+    name: str, classes: tuple[str, ...], listed: Mapping[str, _Labelled], source: str, choice: Choice
 ) -> ImageClassification:
     """Split what has to be split, take what is wanted, decode only that."""
     rng = np.random.default_rng(choice.seed)
@@ -187,7 +160,7 @@ def _assembled(
             raise InvalidInput(f"{choice.where}: too few images for a {split} split; add images or a larger fraction")
         pictures = [part.pictures[index] for index in order]
         decoded, failed = decode(pictures, choice.size, choice.cache)
-        if failed and choice.on_corrupt == "refuse":
+        if failed and choice.on_bad == "refuse":
             index, why = next(iter(failed.items()))
             raise InvalidInput(
                 f"{pictures[index].name}: not a readable image ({why}); repair or remove it, or skip corrupt images"

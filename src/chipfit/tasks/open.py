@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from chipfit.errors import InvalidInput
 from chipfit.files import named
@@ -66,8 +66,7 @@ def open_task(
     if not kind or not rest:
         raise InvalidInput(f"unknown task {spec!r}; give {FORMS}")
     if kind in PICTURES:
-        bad: dict[str, Any] = {"on_corrupt": on_bad} if kind in ("folder", "npz") else {"on_bad": on_bad}
-        return PICTURES[kind](rest, size, seed=seed, limits=given, cache=cache, **bad)
+        return PICTURES[kind](rest, size, seed=seed, limits=given, on_bad=on_bad, cache=cache)
     if kind in SOUNDS:
         if size is not None:
             raise InvalidInput(f"task {spec}: sounds have no image size; leave size out")
