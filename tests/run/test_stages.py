@@ -288,12 +288,12 @@ def test_another_study_other_data_and_another_model_are_refused(
     finish(study, tmp_path / "run")
     with pytest.raises(JournalMismatch, match=r"search\.trials 1 -> 2"):
         finish(trained(search={"trials": 2}), tmp_path / "run")
-    monkeypatch.setattr("chipfit.run.workers._tasks", {})
+    monkeypatch.setattr("chipfit.run.jobs._tasks", {})
     monkeypatch.setenv("TINY_DATA", "1")
     with pytest.raises(JournalMismatch, match="the data changed since the run began; give another --out"):
         finish(study, tmp_path / "run")
     monkeypatch.delenv("TINY_DATA")
-    monkeypatch.setattr("chipfit.run.workers._tasks", {})
+    monkeypatch.setattr("chipfit.run.jobs._tasks", {})
     monkeypatch.setenv("TINY_MODEL", "1")
     with pytest.raises(JournalMismatch, match="the model changed since the run began"):
         finish(study, tmp_path / "run")
