@@ -20,7 +20,7 @@ def stage_lines(summary: Summary) -> list[str]:
 
 def title(worth: Worth) -> str:
     """The stage and the variant."""
-    return f"{NAMES[worth.stage]} {plain(worth.variant)}"
+    return f"{plain(worth.variant)}, {NAMES[worth.stage]}"
 
 
 def counts(worth: Worth) -> str:
@@ -30,6 +30,8 @@ def counts(worth: Worth) -> str:
     if not worth.looked_at:
         return f"{worth.drawn} at random"
     failed = f" ({worth.failed} without a value)" if worth.failed else ""
+    if worth.stage == "rank":
+        return f"{plural(worth.looked_at, 'network')}{failed}"
     drawn = f" and {worth.drawn} at random" if worth.drawn else ""
     return f"{plural(worth.looked_at, 'network')}{failed}, {worth.kept} kept{drawn}"
 

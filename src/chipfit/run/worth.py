@@ -54,7 +54,7 @@ def worths(summary: Summary) -> list[Worth]:
             kept, drawn = ([tuple(code) for code in note[name]] for name in ("kept", "random"))
             known = _values(summary.scores.get(stage, {}))
             later, name = (ranked, "supernet") if stage == "screen" and ranked else (trained, "training")
-            own = [code for code in known if code in later and (stage == "screen" or code in kept)]
+            own = [code for code in (*kept, *drawn) if code in known and code in later]
             seconds = sum(each.seconds for each in summary.scores.get(stage, {}).values())
             found.append(
                 Worth(
