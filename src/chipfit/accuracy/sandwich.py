@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from chipfit.accuracy.checkpoint import optimizer_of, read_checkpoint, write_checkpoint
 from chipfit.accuracy.train import Recipe, first, placed
 from chipfit.errors import InvalidInput, TrainingFailed
-from chipfit.files import write_whole
 from chipfit.nets.supernet import Code, Supernet
 from chipfit.tasks.task import Task
 
@@ -127,14 +125,7 @@ class Training:
         self.name = f"{name}, {recipe}, supernet of seed {supernet.seed}, {supernet.space.digest}"
         self.history: list[dict[str, Any]] = []
         self.extra: dict[str, Tensor] = {}
-        decayed = [p for p in supernet.parameters() if p.ndim > 1]
-        plain = [p for p in supernet.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.SGD(
-            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-        )
+        self.optimizer = optimizer_of(supernet, recipe)
         self.keep()
 
     def keep(self) -> None:
@@ -163,28 +154,12 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Writes everything that going on needs."""
-        tensors = {f"now/{name}": tensor.contiguous() for name, tensor in self.supernet.state_dict().items()}
-        tensors |= {f"extra/{name}": tensor.detach().clone().contiguous() for name, tensor in self.extra.items()}
-        for name, parameter in self.supernet.named_parameters():
-            if (momentum := self.optimizer.state[parameter].get("momentum_buffer")) is not None:
-                tensors[f"momentum/{name}"] = momentum.contiguous()
+        extra = {name: tensor.detach().clone() for name, tensor in self.extra.items()}
         notes = {"training": self.name, "history": json.dumps(self.history)}
-        write_whole(path, safetensors.torch.save(tensors, metadata=notes))
+        write_checkpoint(path, self.supernet, self.optimizer, extra, notes)
 
     def load(self, path: Path, where: torch.device) -> None:
         """Takes up what `save` wrote. Raises `InvalidInput` for a file of another training or a damaged one."""
-        try:
-            with safetensors.safe_open(path, framework="pt", device=str(where)) as file:
-                notes = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise InvalidInput(f"checkpoint {path}: {error}; remove it, the training then begins anew") from None
-        if notes.get("training") != self.name:
-            raise InvalidInput(f"checkpoint {path} is of another training; remove it or give another path")
+        self.extra, notes = read_checkpoint(path, self.name, self.supernet, self.optimizer, where)
         self.history = json.loads(notes["history"])
-        self.extra = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("extra/")}
-        self.supernet.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("now/")})
-        for name, parameter in self.supernet.named_parameters():
-            if f"momentum/{name}" in tensors:
-                self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum/{name}"].clone()
         self.keep()

@@ -11,12 +11,10 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 
+from chipfit.accuracy.checkpoint import optimizer_of, read_checkpoint, write_checkpoint
 from chipfit.errors import InvalidInput, TrainingFailed
-from chipfit.files import write_whole
 from chipfit.nets.module import GraphModule
 from chipfit.tasks.task import Outputs, Task
 
@@ -214,16 +212,7 @@ class _State:
         self.history: list[Epoch] = []
         self.best = -math.inf
         self.best_weights: dict[str, torch.Tensor] = {}
-        decayed = [p for p in module.parameters() if p.ndim > 1]
-        plain = [p for p in module.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer: torch.optim.Optimizer
-        if recipe.optimizer == "adamw":
-            self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999))
-        else:
-            self.optimizer = torch.optim.SGD(
-                groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
-            )
+        self.optimizer = optimizer_of(module, recipe)
 
     def add(self, epoch: Epoch, score: float) -> None:
         self.history.append(epoch)
@@ -236,38 +225,18 @@ class _State:
             self.module.load_state_dict(self.best_weights)
 
     def save(self, path: Path) -> None:
-        tensors = {f"now/{name}": tensor.contiguous() for name, tensor in self.module.state_dict().items()}
-        tensors |= {f"best/{name}": tensor.contiguous() for name, tensor in self.best_weights.items()}
-        for name, parameter in self.module.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                if value is not None:
-                    tensors[f"optimizer.{key}/{name}"] = value.contiguous()
         notes = {
             "training": self._training,
             "history": json.dumps([asdict(epoch) for epoch in self.history]),
             "best": repr(self.best),
         }
-        write_whole(path, safetensors.torch.save(tensors, metadata=notes))
+        write_checkpoint(path, self.module, self.optimizer, self.best_weights, notes)
 
     @property
     def _training(self) -> str:
         return f"{self.recipe}, seed {self.seed}, {self.module.graph.digest}"
 
     def load(self, path: Path, where: torch.device) -> None:
-        try:
-            with safetensors.safe_open(path, framework="pt", device=str(where)) as file:
-                notes = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise InvalidInput(f"checkpoint {path}: {error}; remove it, the training then begins anew") from None
-        if notes.get("training") != self._training:
-            raise InvalidInput(f"checkpoint {path} is of another training; remove it or give another path")
+        self.best_weights, notes = read_checkpoint(path, self._training, self.module, self.optimizer, where)
         self.history = [Epoch(**epoch) for epoch in json.loads(notes["history"])]
         self.best = float(notes["best"])
-        self.module.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("now/")})
-        self.best_weights = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("best/")}
-        for name, parameter in self.module.named_parameters():
-            for key in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
-                if (value := tensors.get(f"optimizer.{key}/{name}")) is not None:
-                    # PyTorch counts steps on the CPU whatever the device.
-                    self.optimizer.state[parameter][key] = value.cpu() if key == "step" else value.clone()
