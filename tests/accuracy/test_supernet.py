@@ -21,6 +21,7 @@ from chipfit.tasks.augment import Augmentation
 from chipfit.tasks.vision import ImageClassification
 
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05)
+ADAMW = replace(RECIPE, learning_rate=0.01, optimizer="adamw")
 
 
 def space(decided: bool = True, sizes: tuple[int, ...] = (8,)) -> Graph:
@@ -83,14 +84,17 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     assert not same(weights, trained(seed=4)[0])
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, ADAMW], ids=["sgd", "adamw"])
 @pytest.mark.parametrize("broken_after", [1, 2, 3])
-def test_a_training_that_is_taken_up_again_ends_as_if_never_broken(broken_after: int, tmp_path: Path) -> None:
+def test_a_training_that_is_taken_up_again_ends_as_if_never_broken(
+    broken_after: int, recipe: Recipe, tmp_path: Path
+) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
-    first = train_supernet(Supernet(space(), 0), task(), RECIPE, seed=3, device="cpu", checkpoint=checkpoint)
+    first = train_supernet(Supernet(space(), 0), task(), recipe, seed=3, device="cpu", checkpoint=checkpoint)
     begun = [next(first) for _ in range(broken_after)]
     first.close()
-    weights, history = trained(checkpoint=checkpoint)
-    wanted, wanted_history = trained()
+    weights, history = trained(checkpoint=checkpoint, recipe=recipe)
+    wanted, wanted_history = trained(recipe=recipe)
     assert history[:broken_after] == begun
     assert results(history) == results(wanted_history)
     assert same(weights, wanted)
@@ -251,3 +255,9 @@ def test_bad_budgets_are_refused() -> None:
         supernet_metrics(Supernet(space(), 0), (0, 0), task(), images=0, device="cpu")
     with pytest.raises(TrainingFailed, match="one training image"):
         list(train_supernet(Supernet(space(), 0), task(train=1), RECIPE, seed=0, device="cpu"))
+
+
+def test_a_supernet_is_trained_by_the_optimizer_that_is_asked_for() -> None:
+    plain, _ = trained(recipe=RECIPE)
+    other, _ = trained(recipe=replace(RECIPE, optimizer="adamw"))
+    assert not same(plain, other)
