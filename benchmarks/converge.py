@@ -17,8 +17,8 @@ import numpy as np
 from supernet import IMAGES, cifar10, mobilenet_space
 
 from chipfit.accuracy.converge import Converging, converge
+from chipfit.accuracy.recipe import Recipe
 from chipfit.accuracy.supernet import Supernet
-from chipfit.accuracy.train import Recipe
 from chipfit.estimate import default_estimator
 from chipfit.targets import load_target
 

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from chipfit.accuracy.recipe import Recipe
 from chipfit.accuracy.supernet import Supernet, supernet_metrics, train_supernet
-from chipfit.accuracy.train import Recipe, evaluate, train
+from chipfit.accuracy.train import evaluate, train
 from chipfit.estimate.fit import rank_correlation
 from chipfit.graph.build import Builder, conv_bn_act, inverted_bottleneck
 from chipfit.graph.graph import Graph

@@ -11,8 +11,8 @@ import torch
 
 from chipfit.accuracy.converge import Convergence, Converging, converge
 from chipfit.accuracy.distribution import Distribution, ExpectedLatency, landing
+from chipfit.accuracy.recipe import Recipe
 from chipfit.accuracy.supernet import Supernet
-from chipfit.accuracy.train import Recipe
 from chipfit.errors import InvalidInput, LimitImpossible, TrainingFailed
 from chipfit.estimate import SpaceCosts, default_estimator
 from chipfit.graph.build import Builder, conv_bn_act

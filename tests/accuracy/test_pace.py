@@ -3,7 +3,7 @@
 import pytest
 
 from chipfit.accuracy.pace import seconds_per_image
-from chipfit.accuracy.train import Recipe
+from chipfit.accuracy.recipe import Recipe
 from chipfit.errors import InvalidInput
 from chipfit.nets.module import GraphModule
 from chipfit.nets.zoo import from_zoo

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from chipfit.accuracy.recipe import Recipe
 from chipfit.accuracy.sandwich import Sandwich, batches_of, fair_code
 from chipfit.accuracy.supernet import Supernet, calibrated, recalibrate, supernet_metrics, train_supernet
-from chipfit.accuracy.train import Epoch, Recipe, train
+from chipfit.accuracy.train import Epoch, train
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.graph.build import Builder, conv_bn_act
 from chipfit.graph.graph import Graph

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from chipfit.accuracy.train import Epoch, Recipe, evaluate, resolve_device, train
+from chipfit.accuracy.recipe import Recipe
+from chipfit.accuracy.train import Epoch, evaluate, resolve_device, train
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.graph.build import Builder, conv_bn_act
 from chipfit.graph.graph import Graph

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chipfit.accuracy.train import Recipe
+from chipfit.accuracy.recipe import Recipe
 from chipfit.errors import InvalidInput, StorageFull
 from chipfit.nets.network import load_weights, save_weights
 from chipfit.run.jobs import Job, Outcome, Progress, Setting

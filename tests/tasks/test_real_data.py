@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from chipfit.accuracy.train import Recipe, evaluate, train
+from chipfit.accuracy.recipe import Recipe
+from chipfit.accuracy.train import evaluate, train
 from chipfit.nets.module import GraphModule
 from chipfit.nets.zoo import from_zoo
 from chipfit.tasks.coco import coco_files

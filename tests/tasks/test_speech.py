@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chipfit.accuracy.train import Recipe, train
+from chipfit.accuracy.recipe import Recipe
+from chipfit.accuracy.train import train
 from chipfit.errors import InvalidInput
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import initialise

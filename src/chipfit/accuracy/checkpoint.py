@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import safetensors
 import safetensors.torch
 import torch
 
+from chipfit.accuracy.recipe import Recipe
 from chipfit.errors import InvalidInput
 from chipfit.files import write_whole
-
-if TYPE_CHECKING:
-    from chipfit.accuracy.train import Recipe
 
 STATE = ("momentum_buffer", "exp_avg", "exp_avg_sq", "step")
 """What optimizers keep of every parameter."""

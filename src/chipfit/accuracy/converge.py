@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from chipfit.accuracy.distribution import Distribution, ExpectedLatency, check_target, landing, off_target, pull
+from chipfit.accuracy.recipe import Recipe
 from chipfit.accuracy.sandwich import (
     Diverged,
     Sandwich,
@@ -32,7 +33,7 @@ from chipfit.accuracy.sandwich import (
     steps_of,
 )
 from chipfit.accuracy.supernet import WATCHED, supernet_metrics
-from chipfit.accuracy.train import Recipe, placed, resolve_device, set_rate
+from chipfit.accuracy.train import placed, resolve_device, set_rate
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.estimate.estimator import SpaceCosts
 from chipfit.nets.relaxed import Relaxed

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from chipfit.accuracy.train import Recipe, resolve_device
+from chipfit.accuracy.recipe import Recipe
+from chipfit.accuracy.train import resolve_device
 from chipfit.errors import InvalidInput
 from chipfit.nets.module import GraphModule
 from chipfit.tasks.task import Task

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chipfit.accuracy.checkpoint import optimizer_of, read_checkpoint, write_checkpoint
-from chipfit.accuracy.train import Recipe, first, placed
+from chipfit.accuracy.recipe import Recipe
+from chipfit.accuracy.train import first, placed
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.nets.supernet import Code, Supernet
 from chipfit.tasks.task import Task

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from chipfit.accuracy.recipe import Recipe
 from chipfit.accuracy.sandwich import (
     Diverged,
     Sandwich,
@@ -19,7 +20,7 @@ from chipfit.accuracy.sandwich import (
     sandwich_step,
     steps_of,
 )
-from chipfit.accuracy.train import Epoch, Recipe, evaluate, placed, resolve_device, set_rate
+from chipfit.accuracy.train import Epoch, evaluate, placed, resolve_device, set_rate
 from chipfit.errors import InvalidInput, TrainingFailed
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chipfit.accuracy.train import Recipe
+from chipfit.accuracy.recipe import Recipe
 from chipfit.graph.graph import Graph
 from chipfit.run.journal import Scored
 from chipfit.run.settings import TaskSettings

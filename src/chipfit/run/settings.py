@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from chipfit.accuracy.train import Recipe
+from chipfit.accuracy.recipe import Recipe
 from chipfit.errors import InvalidInput
 from chipfit.spaces.curate import FREE, TOLERANCE
 
