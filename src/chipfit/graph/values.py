@@ -106,6 +106,9 @@ Shape = tuple[Value, ...]
 
 def _align(inputs: tuple[Any, ...]) -> tuple[tuple[str, ...], list[Any]]:
     """Arrays of `inputs` with one axis per name in the union of their decisions."""
+    over = {item.decisions for item in inputs if type(item) is Choice}
+    if len(over) == 1:
+        return over.pop(), [item.values if type(item) is Choice else item for item in inputs]
     lengths: dict[str, int] = {}
     for item in inputs:
         if isinstance(item, Choice):
@@ -131,13 +134,16 @@ def _align(inputs: tuple[Any, ...]) -> tuple[tuple[str, ...], list[Any]]:
 def table(decisions: tuple[str, ...], values: NDArray[Any]) -> Value:
     """The value with these axes: sorted by name, constant axes dropped, a plain number when none is left."""
     values = np.asarray(values)
+    if len(decisions) == 1:
+        entries = values.tolist()
+        return Choice(decisions, values) if entries.count(entries[0]) < len(entries) else entries[0]
     if tuple(sorted(decisions)) != decisions:
         order = sorted(range(len(decisions)), key=decisions.__getitem__)
         values, decisions = values.transpose(order), tuple(decisions[i] for i in order)
     kept: list[str] = []
     for name in decisions:
         axis = len(kept)
-        first = values.take([0], axis=axis)
+        first = values[(*[slice(None)] * axis, slice(0, 1))]
         if values.shape[axis] > 1 and bool((values != first).any()):
             kept.append(name)
         else:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import moocore
 import numpy as np
 from numpy.typing import NDArray
 
@@ -129,6 +128,8 @@ def undominated(values: Floats, groups: Ints, group_count: int) -> Ints:
 
 
 def _undominated_of_many(values: Floats, groups: Ints, group_count: int) -> Ints:
+    import moocore  # imports an HTTP client, which nothing else here needs
+
     if group_count == 1:
         return np.flatnonzero(moocore.is_nondominated(values, keep_weakly=False))
     order = np.argsort(groups, kind="stable")

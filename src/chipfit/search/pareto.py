@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 
-import moocore
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,6 +69,8 @@ def constrained_ranks(objectives: Floats, violation: Floats | None = None) -> Ra
 
 
 def _sorted_fronts(objectives: Floats) -> Ranks:
+    import moocore  # imports an HTTP client, which nothing else here needs
+
     # Equal points share a rank; sorting them once keeps that independent of how the library breaks ties.
     order = np.lexsort(objectives.T[::-1])
     points = objectives[order]
@@ -107,6 +108,8 @@ def front_mask(objectives: Floats, violation: Floats | None = None) -> Bools:
 
     Equal points on the front are all on it. Infeasible (violation > 0) and failed points never are.
     """
+    import moocore  # imports an HTTP client, which nothing else here needs
+
     candidates = ~_failed(objectives, violation)
     if violation is not None:
         candidates &= violation <= 0
@@ -186,5 +189,7 @@ def hypervolume(points: Floats, reference: Floats) -> float:
 
     Points that are not better than the reference in every objective, and failed ones, add nothing.
     """
+    import moocore  # imports an HTTP client, which nothing else here needs
+
     inside = (points < reference).all(axis=1)
     return float(moocore.hypervolume(points[inside], ref=reference)) if inside.any() else 0.0

@@ -79,10 +79,10 @@ def open_space(graph: Graph, decisions: Mapping[str, object]) -> Graph:
 
 
 def _apply(graph: Graph, name: str, edit: Callable[..., Graph], options: object) -> Graph:
+    if options is True:
+        return edit(graph)
     checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(edit)
     try:
-        if options is True:
-            return checked(graph)
         if isinstance(options, Mapping):
             return checked(graph, **options)
         return checked(graph, options)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+import textwrap
 import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +180,19 @@ def _fields_at(tables: list[Any]) -> dict[str, str]:
             part = TOOLS[table]
         else:
             part = Precision if table == "precisions" or part is Precision else _nested(part, str(table))
-    return {name: field.description or "" for name, field in part.model_fields.items()}
+    return dict.fromkeys(part.model_fields, "") | _meanings(part)
+
+
+def _meanings(part: type[BaseModel]) -> dict[str, str]:
+    """What the strings under the fields of a model say, read from its source only where somebody must be told."""
+    found: dict[str, str] = {}
+    for model in (*part.__mro__[:0:-1], part):
+        if issubclass(model, BaseModel) and model is not BaseModel:
+            body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0].body  # type: ignore[attr-defined]
+            for field, below in pairwise(body):
+                if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                    found[ast.unparse(field.target)] = inspect.cleandoc(ast.literal_eval(below.value))
+    return found
 
 
 def _nested(part: type[BaseModel], name: str) -> type[BaseModel]:

@@ -10,7 +10,7 @@ from chipfit.graph.functions import FUNCTIONS
 from chipfit.graph.values import Value, both, either, equal, maximum, negate
 from chipfit.graph.workload import Workload
 
-_CONFIG = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+_CONFIG = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 Stride = Annotated[int, Field(gt=0)]
 Factors = Annotated[tuple[Stride, ...], Field(strict=False, min_length=1)] | Literal["any"]

@@ -28,9 +28,7 @@ Names = Annotated[frozenset[str], Field(strict=False)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class Lanes(_Part):
