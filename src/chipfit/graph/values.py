@@ -60,7 +60,7 @@ class Choice(NDArrayOperatorsMixin):
     values: NDArray[Any]
 
     def __init__(self, decisions: tuple[str, ...], values: NDArray[Any]) -> None:
-        if values.ndim != len(decisions) or tuple(sorted(set(decisions))) != decisions:
+        if values.ndim != len(decisions) or (values.ndim > 1 and tuple(sorted(set(decisions))) != decisions):
             raise ValueError(f"a choice needs sorted names, one per axis: {decisions}, {values.shape}")
         values = np.asarray(values)
         values.setflags(write=False)
@@ -77,6 +77,8 @@ class Choice(NDArrayOperatorsMixin):
         if method != "__call__" or options:
             return NotImplemented
         names, arrays = _align(inputs)
+        if ufunc in _ONE_TO_ONE and sum(type(item) is Choice for item in inputs) == 1 and 0 not in inputs:
+            return Choice(names, ufunc(*arrays))
         return table(names, ufunc(*arrays))
 
     def __eq__(self, other: object) -> bool:  # type: ignore[override]
@@ -99,6 +101,9 @@ class Choice(NDArrayOperatorsMixin):
     def __repr__(self) -> str:
         return f"Choice({self.decisions}, {self.values.tolist()})"
 
+
+_ONE_TO_ONE = (np.add, np.subtract, np.multiply, np.negative)
+"""With a number that is not 0 they give different results for different values, so that no axis becomes constant."""
 
 Value = bool | int | float | Choice
 Shape = tuple[Value, ...]
