@@ -97,7 +97,7 @@ def _show(summary: Summary) -> None:
 def _announce(study: Study, directory: Path) -> None:
     notices().print(
         f"[bold]{study.name}[/]: {study.model} on {study.target}, data {study.task.data}, "
-        f"variants {', '.join(study.rows)}, in {directory}",
+        f"variants {', '.join(study.names)}, in {directory}",
         highlight=False,
     )
 

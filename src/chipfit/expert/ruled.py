@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
-from chipfit.estimate.estimator import Estimator
+from chipfit.estimate.estimator import Estimator, SpaceCosts
 from chipfit.expert.advice import Advice, Advised
 from chipfit.expert.gains import Gain, Gains
 from chipfit.expert.matching import Matched, matches
 from chipfit.expert.rules import Rule, RulePack
 from chipfit.expert.sets import ROUNDING
 from chipfit.graph.canonical import canonical
+from chipfit.graph.graph import Graph
 from chipfit.nets.network import Network
+from chipfit.targets.target import Target
 
 Codes = NDArray[np.int64]
 
@@ -68,7 +70,7 @@ def advise_by_rules(network: Network, estimator: Estimator, pack: RulePack) -> R
     prepared = estimator.prepare(found.changes.space)
     given = prepared.at(np.zeros((1, len(found.changes.space.decisions)), np.int64))
     gains = Gains(found.changes.space, prepared, given, estimator.by_layer(network.graph))
-    code = canonical(found.changes.space)(_judged(gains, len(found.changes.known))[None])[0]
+    code = canonical(found.changes.space)(_judged(prepared, np.ones(len(found.changes.known), np.int64))[None])[0]
     flipped = np.repeat(code[None], len(code), axis=0)
     np.fill_diagonal(flipped, 1 - code)
     within = gains.prepared.latency_s(np.concatenate([code[None], flipped])) / float(given.latency_s[0])
@@ -93,6 +95,29 @@ def advise_by_rules(network: Network, estimator: Estimator, pack: RulePack) -> R
         pack, _advice(network, estimator, found, gains, code, rules), tuple(rules),
         tuple(pack.rule[index] for index in found.unmatched), tuple(pack.rule[index] for index in found.elsewhere),
     )  # fmt: skip
+
+
+def code_by_rules(given: Graph, space: Graph, prepared: SpaceCosts, target: Target, pack: RulePack) -> tuple[int, ...]:
+    """What a pack asks for of a closed network, as a code of a space around it, without a search.
+
+    What the space does not offer is left out, and so is, as in `advise_by_rules`, what costs more latency. Raises what
+    `matches` raises, and `InvalidInput` where nothing is left.
+    """
+    found = matches(pack, given, target)
+    places = {decision.name: place for place, decision in enumerate(space.decisions)}
+    wanted = np.zeros(len(space.decisions), np.int64)
+    for change in found.changes.known:
+        decision = found.changes.space.decisions[change.decision]
+        place = places.get(decision.name)
+        if place is not None and decision.options[change.option] in space.decisions[place].options:
+            wanted[place] = space.decisions[place].options.index(decision.options[change.option])
+    code = canonical(space)(_judged(prepared, wanted)[None])[0]
+    if not code.any():
+        raise InvalidInput(
+            f"rule pack {pack.name} asks for nothing that pays on {target.name} and that this space offers; open more "
+            "under [space], or give another pack"
+        )
+    return tuple(code.tolist())
 
 
 def _why(taken: bool) -> str:
@@ -123,14 +148,15 @@ def _advice(
     )
 
 
-def _judged(gains: Gains, count: int) -> Codes:
-    """All changes but those without which the network is faster: a set that no single change makes faster."""
-    code = np.ones(count, np.int64)
-    lowest = float(gains.prepared.latency_s(code[None])[0])
-    while count:
-        tried = np.repeat(code[None], count, axis=0)
-        np.fill_diagonal(tried, 1 - code)
-        found = gains.prepared.latency_s(tried)
+def _judged(prepared: SpaceCosts, wanted: Codes) -> Codes:
+    """What is wanted but that without which the network is faster: a set that no single change makes faster."""
+    changed = np.flatnonzero(wanted)
+    code = wanted.copy()
+    lowest = float(prepared.latency_s(code[None])[0])
+    while len(changed):
+        tried = np.repeat(code[None], len(changed), axis=0)
+        tried[np.arange(len(changed)), changed] = wanted[changed] - code[changed]
+        found = prepared.latency_s(tried)
         best = int(found.argmin())
         if found[best] >= lowest * (1 - ROUNDING):
             return code

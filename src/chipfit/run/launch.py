@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -95,10 +95,11 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
         named(study.accuracy, "accuracy")
     if study.search.combines:
         _check_combined(study)
+    ruled = {name: list(problem.ruled(pack)) for name, pack in study.rules.items()}
     machine, where = draw(), place(study.ledger.country)
     with Journal(directory) as journal:
         journal.claim(study.identity, study.digest)
-        _note_provenance(journal, problem, task)
+        _note_provenance(journal, problem, task, ruled)
         note_place(journal, study, where)
         # What is looked up is there at once: processes would take longer to start.
         workers = 1 if tabular else study.workers
@@ -152,7 +153,7 @@ def algorithm_maker(name: str) -> AlgorithmMaker:
     return cast(AlgorithmMaker, named(name, "search.algorithm"))
 
 
-def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> None:
+def _note_provenance(journal: Journal, problem: Problem, task: Task | None, ruled: Mapping[str, Sequence[int]]) -> None:
     """Keeps what the figures of a run rest on; raises `JournalMismatch` when it is not what it was before."""
     data: dict[str, Any] = {"source": f"the user's own ({problem.study.accuracy})"}
     if (problem.study.accuracy or "").startswith(ACCURACY):
@@ -160,7 +161,13 @@ def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> N
     if task is not None:
         data = {"source": task.source, "sizes": task.sizes, "fingerprint": task.fingerprint, "metric": task.metric}
     model = f"{problem.space.digest} {digest(problem.network.weights)}"
-    rests_on = {"data": data, "model": model, "estimator": problem.predicts, "baseline": problem.baseline}
+    rests_on = {
+        "data": data,
+        "model": model,
+        "estimator": problem.predicts,
+        "baseline": problem.baseline,
+        "rules": dict(ruled),
+    }
     before = json.loads(journal.about("provenance") or "null")
     if before is None:
         machine = {"platform": platform.platform(), "processors": os.cpu_count(), "python": platform.python_version()}
@@ -177,7 +184,13 @@ def _note_provenance(journal: Journal, problem: Problem, task: Task | None) -> N
             journal.note("curation", json.dumps(problem.curated.as_json()))
         journal.note("provenance", json.dumps(provenance))
         return
-    names = {"data": "the data", "model": "the model", "estimator": "the estimator", "baseline": "the target"}
+    names = {
+        "data": "the data",
+        "model": "the model",
+        "estimator": "the estimator",
+        "baseline": "the target",
+        "rules": "a rule pack",
+    }
     for key, name in names.items():
         if before.get(key) != rests_on[key]:
             raise JournalMismatch(f"{journal.directory}: {name} changed since the run began; give another --out")

@@ -203,7 +203,7 @@ def plan(problem: Problem, machine: Draw, task: Task | None = None) -> Plan:
     reach = [problem.reach(problem.decisions_of(edits)) for edits in study.rows.values()]
     networks = problem.reach(sorted({index for edits in study.rows.values() for index in problem.decisions_of(edits)}))
     searched = [min(study.search.trials, size - 1) for size in reach]
-    finals = sum(min(study.search.finalists, size - 1) for size in reach)
+    finals = len(study.rules) + sum(min(study.search.finalists, size - 1) for size in reach)
     fewest = sum(searched) if study.search.stop_below == 0 else sum(searched) // 2
     counts = ((1, 1), (1 + fewest, 1 + sum(searched)), (1, 1 + finals))
     trainings = (sum(least for least, _ in counts), sum(most for _, most in counts))

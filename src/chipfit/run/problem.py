@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from chipfit.errors import InvalidInput, JournalMismatch, LimitImpossible
 from chipfit.estimate.estimator import Costs, Estimator, SpaceCosts
 from chipfit.estimate.store import estimator_digest, estimator_for
+from chipfit.expert.ruled import code_by_rules
+from chipfit.expert.rules import load_pack
 from chipfit.graph.canonical import canonical
 from chipfit.graph.graph import Graph
 from chipfit.nets.load import load
@@ -98,6 +100,10 @@ class Problem:
     def decisions_of(self, edits: Iterable[str]) -> tuple[int, ...]:
         """Indices of the decisions that these edits opened, in order."""
         return tuple(sorted(index for edit in edits for index in self.members[edit]))
+
+    def ruled(self, pack: str) -> tuple[int, ...]:
+        """The code of what a rule pack, by name or path, asks for of this network on this chip (`code_by_rules`)."""
+        return code_by_rules(self.network.graph, self.space, self.prepared, self.estimator.target, load_pack(pack))
 
     @cached_property
     def offered(self) -> tuple[tuple[int, ...], ...]:

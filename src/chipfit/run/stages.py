@@ -185,10 +185,14 @@ class _Run:
         study = self.problem.study
         queues = {variant: self._finalists(variant, wanted) for variant in study.rows}
         own: dict[str, list[Trial]] = {variant: [] for variant in queues}
-        yield Stage("final", "", 1 + sum(len(queue) for queue in queues.values()))
-        (judge,) = yield from self._evaluate("final", [zero])
+        ruled = [self.problem.ruled(pack) for pack in study.rules.values()]
+        yield Stage("final", "", 1 + len(ruled) + sum(len(queue) for queue in queues.values()))
+        judge, *finished = yield from self._evaluate("final", [zero, *ruled])
         self.journal.belong("baseline", "final", [judge.number])
-        finished: list[Trial] = []
+        for name, trial in zip(study.rules, finished, strict=True):
+            self.journal.belong(name, "final", [trial.number])
+            holds = meets_limits(self.problem, trial, judge)
+            self.journal.belong(name, "chosen", [trial.number] if holds else [])
         while True:
             asked: dict[str, Code] = {}
             for variant, queue in queues.items():

@@ -31,6 +31,9 @@ from chipfit.spaces.edits import SPACE_EDITS
 class Study(Section):
     """One study. `space` gives the options of each edit, `variants` which edits each row of the table may use.
 
+    `rules` are rows that nothing searches for: by name the rule pack, shipped or a file, that says what to change. What
+    it asks for and the space offers is made, where it pays on the chip, and trained as long as a finalist.
+
     `space` has given = true where the model comes with decisions of its own, and may say `curate`: then a search is
     offered only the options that are worth it. `model` is what `load` reads, or "published:NAME"; `accuracy` is
     "module:function" for own training, or "table:FILE" for looking it up.
@@ -57,6 +60,7 @@ class Study(Section):
     limits: LimitSettings = LimitSettings()
     space: dict[str, object] = Field(default={"fuse": True, "depth_multiplier": True})
     variants: dict[str, tuple[str, ...]] = Field(default={})
+    rules: dict[str, str] = Field(default={})
     ledger: LedgerSettings = LedgerSettings()
 
     @model_validator(mode="after")
@@ -70,9 +74,11 @@ class Study(Section):
             CurationSettings.model_validate(curate)
         if not self.opened:
             raise ValueError("space: opens no decision; set at least one, such as fuse = true")
+        for kind, names in (("variants", self.variants), ("rules", self.rules)):
+            for name in names:
+                if name == "baseline" or name.isdigit() or not name.strip() or (kind == "rules" and name in self.rows):
+                    raise ValueError(f"{kind}.{name}: is the name of something else; give another, such as V1")
         for name, edits in self.variants.items():
-            if name == "baseline" or name.isdigit() or not name.strip():
-                raise ValueError(f"variants.{name}: is the name of something else; give another, such as V1")
             if not edits or len(set(edits)) != len(edits):
                 raise ValueError(f"variants.{name} = {list(edits)}: list one or more different edits")
             if unknown := [edit for edit in edits if edit not in self.opened]:
@@ -96,6 +102,11 @@ class Study(Section):
     def rows(self) -> dict[str, tuple[str, ...]]:
         """The variants to search, each with its edits; without any, one that uses all."""
         return self.variants or {"found": tuple(self.opened)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rows of the table below the baseline: what is searched for, then what rules ask for."""
+        return (*self.rows, *self.rules)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -175,6 +186,8 @@ def _localise(data: dict[str, Any], directory: Path) -> None:
     kind, colon, rest = str(data.get("accuracy", "")).partition(":")
     if colon and kind == "table":
         data["accuracy"] = f"table:{local(rest)}"
+    if isinstance(data.get("rules"), dict):
+        data["rules"] = {name: local(pack) for name, pack in data["rules"].items()}
     task = data.get("task")
     if isinstance(task, dict) and isinstance(task.get("data"), str):
         kind, colon, rest = task["data"].partition(":")

@@ -80,7 +80,7 @@ def summarise(directory: Path) -> Summary:
             raise InvalidInput(f"{directory} holds no study yet; run chipfit search with this --out first")
         study = make_study(json.loads(identity), str(directory))
         trials = {trial.number: trial for trial in journal.trials()}
-        names = ("baseline", *study.rows)
+        names = ("baseline", *study.names)
         stages = ("baseline", "search", "final", "chosen")
         members = {name: {stage: tuple(journal.members(name, stage)) for stage in stages} for name in names}
         finished = journal.about("finished") == "yes"
@@ -88,7 +88,7 @@ def summarise(directory: Path) -> Summary:
         notes = {name: json.loads(journal.about(name) or "null") for name in NOTES}
         scores = {stage: journal.scores(stage) for stage in ("screen", "rank")}
     rows = [_baseline_row(members["baseline"], trials)]
-    rows += [_row(name, members[name], trials, finished) for name in study.rows]
+    rows += [_row(name, members[name], trials, finished) for name in study.names]
     return Summary(directory, study, finished, tuple(rows), tuple(trials.values()), members, provenance, notes, scores)
 
 
