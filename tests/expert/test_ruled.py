@@ -11,7 +11,7 @@ from chipfit.estimate.store import default_estimator
 from chipfit.expert.matching import matches
 from chipfit.expert.ruled import Ruled, advise_by_rules
 from chipfit.expert.rules import RulePack, load_pack
-from chipfit.expert.sites import sites
+from chipfit.expert.sites import positions, sites
 from chipfit.nets.load import load
 from chipfit.nets.network import Network
 from chipfit.spaces.edits import inverted_bottlenecks, open_space
@@ -58,11 +58,22 @@ def test_the_place_of_a_fusion_is_its_depthwise_convolution(network: Network) ->
     blocks = inverted_bottlenecks(network.graph)
     found = sites(network.graph, open_space(network.graph, {"fuse": True}))
     for site, block in zip(found, blocks.values(), strict=True):
-        shape = network.graph.input_shapes(block.depthwise)[0]
+        shape = network.graph.input_shapes(block.second)[0]
         assert (site.resolution, site.width) == (shape[2], shape[1])
-        assert site.stride == block.depthwise.op.stride[0]  # type: ignore[union-attr]
+        assert site.stride == block.second.op.stride[0]  # type: ignore[union-attr]
     places = [site.position for site in found]
     assert places == sorted(places)  # type: ignore[type-var]
+
+
+def test_the_place_of_a_merge_is_its_depthwise_convolution_beside_fusions_too() -> None:
+    graph = load("ds_cnn").graph
+    found = {site.decision: site for site in sites(graph, open_space(graph, {"fuse": True, "merge": True}))}
+    for options in ({"fuse": True}, {"merge": True}):
+        for site in sites(graph, open_space(graph, options)):
+            assert found[site.decision] == site
+    assert [found[f"block{number}.merge"].kernel for number in (1, 2, 3, 4)] == [3] * 4
+    places = positions(graph)
+    assert found["block2.merge"].position == places["block2.depthwise"]
 
 
 def test_a_rule_sets_just_the_places_that_it_describes(network: Network) -> None:
@@ -113,6 +124,7 @@ def test_the_input_and_all_widths_at_once(network: Network) -> None:
         ("ibn_classifier", "kernel", 5, ".kernel=5"),
         ("ibn_classifier", "earlier", "earlier", ".earlier=earlier"),
         ("ibn_classifier", "depthwise", "standard", ".depthwise=standard"),
+        ("mobilenet_v2-0.35-96", "merge", "merged", "stage1.block1.merge=merged"),
         ("resnet8", "factor", "two", ".factor=two"),
         ("mobilenet_v2-0.35-96", "repeats", {"share": 0.5}, ".repeats=1"),
     ],

@@ -11,17 +11,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.spaces.networks import NETWORKS, bottlenecks, imported, random_code, residuals, with_weights
+from tests.spaces.networks import NETWORKS, bottlenecks, imported, random_code, residuals, separables, with_weights
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.build import Builder, conv_bn_act
 from chipfit.graph.graph import Graph
-from chipfit.graph.ops import LayerNorm
+from chipfit.graph.ops import Conv2d, LayerNorm
 from chipfit.nets.inherit import Inherited, inherit
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import Network, Weights, check_weights, initialise
 from chipfit.spaces.edits import (
     fuse_inverted_bottlenecks,
+    merge_depthwise_separable,
     open_depth_multiplier,
     open_input_size,
     open_kernels,
@@ -39,6 +40,9 @@ SPACES = {
             divisor=4,
         ),
         (24,),
+    ),
+    "separables": lambda graph: open_widths(
+        open_kernels(standard_convolutions(merge_depthwise_separable(fuse_inverted_bottlenecks(graph)))), divisor=4
     ),
     "residuals": lambda graph: open_widths(open_repeats(open_kernels(graph, (3, 5))), (1.0, 0.5, 1.5), divisor=4),
     "imported": lambda graph: open_repeats(
@@ -103,7 +107,7 @@ def test_any_code_inherits_weights_that_run_and_exact_ones_keep_the_outputs(name
     assert all(np.array_equal(again.weights[key], result.weights[key]) for key in result.weights)
 
 
-@pytest.mark.parametrize("name", ["bottlenecks", "imported"])
+@pytest.mark.parametrize("name", ["bottlenecks", "separables", "imported"])
 def test_depthwise_as_standard_convolutions_compute_the_same(name: str) -> None:
     network = with_weights(NETWORKS[name]())
     space = standard_convolutions(network.graph)
@@ -250,6 +254,73 @@ def test_a_relu_between_becomes_its_best_straight_line() -> None:
     np.testing.assert_allclose(result.weights[f"{fused}.weight"], expected, rtol=0.05)
     mean = weights["each_norm.running_mean"] - shift
     np.testing.assert_allclose(result.weights[f"{fused}.bn.running_mean"], mean, atol=0.02)
+
+
+@given(
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    padding=st.tuples(*[st.integers(0, 3)] * 4),
+    dilation=st.integers(1, 2),
+    bias=st.tuples(st.booleans(), st.booleans()),
+    norm=st.tuples(st.booleans(), st.booleans()),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=30)
+def test_merging_without_activation_between_is_exact(
+    kernel: int,
+    stride: int,
+    padding: tuple[int, int, int, int],
+    dilation: int,
+    bias: tuple[bool, bool],
+    norm: tuple[bool, bool],
+    seed: int,
+) -> None:
+    """At the border too: what is padded is the same, and what is added comes behind it."""
+    b = Builder()
+    x = b.input("x", (1, 6, 11, 12))
+    x = b.conv(
+        x, 6, kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=6, bias=bias[0], key="each"
+    )
+    x = b.batch_norm(x, key="each_norm") if norm[0] else x
+    x = b.conv(x, 4, bias=bias[1], key="mix")
+    x = b.batch_norm(x, key="mix_norm") if norm[1] else x
+    network = with_weights(b.graph(b.activation(x, "relu", key="act")), seed)
+    closed, result = inherited(network, merge_depthwise_separable(network.graph), [1])
+    assert [type(node.op) for node in closed.nodes].count(Conv2d) == 1
+    check_same(network, closed, result)
+
+
+@pytest.mark.parametrize("activation", ["relu", "hard_swish", "prelu"])
+@pytest.mark.parametrize("norm", [True, False])
+def test_merging_over_an_activation_is_a_warm_start(activation: str, norm: bool) -> None:
+    b = Builder()
+    x = b.depthwise(b.input("x", (1, 8, 9, 9)), bias=not norm, key="each")
+    x = b.batch_norm(x, key="each_norm") if norm else x
+    x = b.conv(b.activation(x, activation, key="each_act"), 6, bias=True, key="mix")
+    network = with_weights(b.graph(x))
+    closed, result = inherited(network, merge_depthwise_separable(network.graph), [1])
+    assert list(result.labels.values()) == ["approximate"]
+    assert any("'each_act' became a straight line" in note for note in result.notes)
+    assert not any("padding" in note for note in result.notes)
+    old = output(network.graph, network.weights)
+    warm = np.abs(output(closed, result.weights) - old).mean()
+    cold = [np.abs(output(closed, initialise(closed, np.random.default_rng(seed))) - old).mean() for seed in range(5)]
+    assert warm < min(cold)
+
+
+def test_merged_convolutions_follow_widths_and_windows() -> None:
+    network = with_weights(separables())
+    space = open_widths(
+        open_kernels(merge_depthwise_separable(network.graph), (3, 5)), (1.0, 0.5), groups=["block1.pointwise"]
+    )
+    chosen = dict.fromkeys(["block1.merge", "bare.merge", "block1.depthwise.kernel", "block1.pointwise.width"], 1)
+    closed, result = inherited(network, space, chosen)
+    weight = result.weights["block1.merged.weight"]
+    assert weight.shape == (8, 8, 5, 5)
+    assert not weight[:, :, [0, -1]].any()
+    assert weight[:, :, 1:-1, 1:-1].all()
+    assert result.labels["bare.merged"] == "exact", result.notes
+    assert closed.shapes["block2.depthwise"][1] == 8
 
 
 def test_a_standard_convolution_gives_the_channels_that_it_reads() -> None:

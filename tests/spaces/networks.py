@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chipfit.graph.build import Builder, conv_bn_act, inverted_bottleneck, residual_block
+from chipfit.graph.build import Builder, conv_bn_act, depthwise_separable, inverted_bottleneck, residual_block
 from chipfit.graph.graph import Graph, Input, Node
 from chipfit.graph.ops import Activation, Conv2d, Elementwise, GlobalPool, Linear, Reshape, Slice, Transpose
 from chipfit.nets.network import Network, initialise
@@ -18,6 +18,19 @@ def bottlenecks(activation: str = "relu6") -> Graph:
         x = inverted_bottleneck(b, x, 16, expansion=2, activation=activation, key=f"stage1.block{index + 1}")
     x = inverted_bottleneck(b, x, 24, expansion=3, kernel=5, stride=2, activation=activation, key="stage2.block1")
     x = b.reshape(b.global_pool(x, key="pool"), (-1,), key="flat")
+    return b.graph(b.linear(x, 4, key="classifier"))
+
+
+def separables(activation: str = "relu") -> Graph:
+    """Depthwise separable convolutions in a row, one of them bare and padded unevenly, then inverted bottlenecks."""
+    b = Builder()
+    x = conv_bn_act(b, b.input("input", (1, 3, 17, 17)), 8, stride=2, activation=activation, key="stem")
+    for index, (out, stride) in enumerate(((16, 1), (16, 2)), start=1):
+        x = depthwise_separable(b, x, out, stride=stride, activation=activation, key=f"block{index}")
+    x = b.conv(b.depthwise(x, padding=(0, 1, 2, 0), bias=True, key="bare.depthwise"), 12, key="bare.pointwise")
+    x = inverted_bottleneck(b, x, 16, expansion=2, stride=2, activation=activation, key="down")
+    x = inverted_bottleneck(b, x, 16, expansion=2, activation=activation, key="flat")
+    x = b.reshape(b.global_pool(x, key="pool"), (-1,), key="vector")
     return b.graph(b.linear(x, 4, key="classifier"))
 
 
@@ -79,7 +92,13 @@ def segmenter() -> Graph:
     return b.graph(b.conv(x, 2, key="head"))
 
 
-NETWORKS = {"bottlenecks": bottlenecks, "residuals": residuals, "imported": imported, "segmenter": segmenter}
+NETWORKS = {
+    "bottlenecks": bottlenecks,
+    "separables": separables,
+    "residuals": residuals,
+    "imported": imported,
+    "segmenter": segmenter,
+}
 
 
 def with_weights(graph: Graph, seed: int = 0) -> Network:

@@ -9,12 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.spaces.networks import NETWORKS, bottlenecks, imported, random_code, residuals
+from tests.spaces.networks import NETWORKS, bottlenecks, imported, random_code, residuals, separables
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.build import Builder, conv_bn_act
+from chipfit.graph.canonical import canonical
 from chipfit.graph.graph import Graph, Origin
 from chipfit.graph.ops import Conv2d, GlobalPool, Op, Pool2d, Reshape, Resize
+from chipfit.graph.totals import count_macs, count_parameters, macs, parameters
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import initialise
 from chipfit.spaces.edits import (
@@ -22,6 +24,7 @@ from chipfit.spaces.edits import (
     factorise_kernels,
     fuse_inverted_bottlenecks,
     inverted_bottlenecks,
+    merge_depthwise_separable,
     open_depth_multiplier,
     open_input_size,
     open_kernels,
@@ -42,8 +45,9 @@ LAYOUT = ("layout", "later", "steps", "output")
 COPIES = (*LAYOUT, "pool")
 SUITS = {
     "bottlenecks": tuple(edit for edit in EDITS if edit not in ("activation", "factor", *COPIES)),
+    "separables": tuple(edit for edit in EDITS if edit not in ("activation", "factor", *COPIES)),
     "residuals": ("kernel", "factor", "repeats", "width", "depth_multiplier", "input_size"),
-    "imported": tuple(edit for edit in EDITS if edit not in ("earlier", "factor", *COPIES)),
+    "imported": tuple(edit for edit in EDITS if edit not in ("earlier", "merge", "factor", *COPIES)),
     "segmenter": (*LAYOUT, "kernel", "activation", "width", "input_size"),
 }
 PAIRS = [(name, edit) for name, edits in SUITS.items() for edit in edits]
@@ -131,7 +135,7 @@ def test_blocks_right_behind_each_other_read_what_was_chosen_before() -> None:
 
 def test_bottlenecks_of_an_imported_network_are_found_by_structure() -> None:
     found = inverted_bottlenecks(imported())
-    assert [(item.expand.key, item.depthwise.key) for item in found.values()] == [
+    assert [(item.first.key, item.second.key) for item in found.values()] == [
         ("/f/Conv_2", "/f/Conv_4"),
         ("/f/Conv_14", "/f/Conv_15"),
     ]
@@ -157,6 +161,72 @@ def test_fused_and_standard_branches_follow_widths_and_kernels() -> None:
     standard = graph.close([chosen.get(name, 0) for name in names]).by_key["stage1.block2.depthwise.standard"].op
     assert standard == Conv2d(16, (5, 5), padding=(2, 2, 2, 2), bias=False)
     assert not any("fused" in name or "standard" in name for name in names)
+
+
+def test_merging_replaces_depthwise_and_pointwise_by_one_full_convolution() -> None:
+    opened = merge_depthwise_separable(separables(), ["block2"])
+    assert options_of(opened) == {"block2.merge": ("separate", "merged")}
+    merged = opened.close([1])
+    node = merged.by_key["block2.merged"]
+    assert node.op == Conv2d(16, (3, 3), (2, 2), (1, 1, 1, 1), bias=False)
+    assert node.inputs == ("block1.pointwise.act",)
+    assert node.origin == Origin("merge", ("block2.depthwise", "block2.pointwise"))
+    assert merged.by_key["block2.merged.bn"].origin == Origin("copy", ("block2.pointwise.bn",))
+    assert merged.by_key["bare.depthwise"].inputs == ("block2.merged.act",)
+    assert not any(key.startswith(("block2.depthwise", "block2.pointwise")) for key in merged.by_key)
+    assert merged.shapes[merged.outputs[0]] == separables().shapes[merged.outputs[0]]
+
+
+def test_merging_leaves_inverted_bottlenecks_to_fusion() -> None:
+    opened = merge_depthwise_separable(separables())
+    assert list(options_of(opened)) == ["block1.merge", "block2.merge", "bare.merge"]
+    b = Builder()
+    x = b.depthwise(b.conv(b.input("x", (1, 4, 8, 8)), 8, key="wide"), key="each")
+    with pytest.raises(InvalidInput, match="no depthwise separable convolution found"):
+        merge_depthwise_separable(b.graph(b.conv(x, 4, key="narrow")))
+    b = Builder()
+    x = b.depthwise(b.input("x", (1, 4, 8, 8)), key="each")
+    b.conv(x, 4, key="mixed")
+    with pytest.raises(InvalidInput, match="no depthwise separable convolution found"):
+        merge_depthwise_separable(b.graph(b.concat([x, "mixed"], key="both")))
+
+
+def test_a_fusion_holds_before_merges_that_need_the_same_layers() -> None:
+    space = open_space(separables(), {"merge": True, "fuse": True})
+    names = [decision.name for decision in space.decisions]
+    closed = space.close([int(name in ("block1.merge", "bare.merge", "bare.depthwise.fuse")) for name in names])
+    assert {"block1.merged", "bare.depthwise.fused", "bare.pointwise"} <= set(closed.by_key)
+    assert "bare.merged" not in closed.by_key
+    same = canonical(space)(np.array([[int(name != "block2.depthwise.fuse") for name in names]]))[0]
+    chosen = [name for name, option in zip(names, same, strict=True) if option]
+    assert chosen == ["bare.depthwise.fuse", "down.fuse", "flat.fuse", "block1.merge"]
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=25)
+def test_a_space_of_merges_and_fusions_costs_what_each_of_its_networks_does(seed: int) -> None:
+    options = {
+        "fuse": True,
+        "earlier": True,
+        "merge": True,
+        "standard": True,
+        "kernel": [3, 5],
+        "width": {"divisor": 4},
+    }
+    space = open_space(separables(), options)
+    code = random_code(space, np.random.default_rng(seed))
+    closed = space.close(code)
+    assert macs(space).at(np.array([code]))[0, 0] == count_macs(closed)
+    assert parameters(space).at(np.array([code]))[0, 0] == count_parameters(closed)
+    assert closed.shapes[closed.outputs[0]] == separables().shapes[closed.outputs[0]]
+
+
+def test_a_merged_convolution_takes_the_strides_that_the_two_have() -> None:
+    space = open_space(separables(), {"earlier": True, "merge": ["block1", "block2"]})
+    chosen = {"block2.depthwise.earlier": 1, "block1.merge": 1, "block2.merge": 1}
+    closed = space.close([chosen.get(decision.name, 0) for decision in space.decisions])
+    strides = {key: node.op.stride for key, node in closed.by_key.items() if isinstance(node.op, Conv2d)}
+    assert (strides["block1.merged"], strides["block2.merged"]) == ((2, 2), (1, 1))
 
 
 def test_widths_are_channel_counts_rounded_within_the_width() -> None:
@@ -260,6 +330,7 @@ def test_edits_say_when_nothing_matches() -> None:
     graph = residuals()
     for edit, message in (
         (fuse_inverted_bottlenecks, "no inverted bottleneck found"),
+        (merge_depthwise_separable, "no depthwise separable convolution found"),
         (standard_convolutions, "no depthwise convolution found"),
     ):
         with pytest.raises(InvalidInput, match=message):
@@ -287,6 +358,7 @@ def test_edits_say_when_nothing_matches() -> None:
         ({"width": {"groups": ["classifier"]}}, "is an output of the network"),
         ({"width": {"factors": [0.0]}}, "above 0"),
         ({"fuse": ["nobody"]}, "no inverted bottleneck 'nobody'"),
+        ({"merge": ["nobody"]}, "no depthwise separable convolution 'nobody'"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:

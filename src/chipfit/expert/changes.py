@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chipfit.errors import InvalidInput
+from chipfit.expert.sites import deciding
 from chipfit.graph.channels import ChannelGroup, channel_groups
 from chipfit.graph.graph import Graph
 from chipfit.graph.ops import Select
@@ -102,9 +103,9 @@ def _sites(graph: Graph, space: Graph) -> dict[str, tuple[str, ...]]:
     is of, and what a branch stands for that takes the place of nodes."""
     found = {f"{group.name}.width": group.producers for group in channel_groups(graph)}
     for node in space.nodes:
-        if isinstance(node.op, Select) and isinstance(node.op.index, Choice):
+        if isinstance(node.op, Select):
             replaced = tuple(_replaced(space, node.inputs[1]))
-            for name in node.op.index.decisions if replaced else ():
+            for name in deciding(node.op) if replaced else ():
                 found[name] = tuple(dict.fromkeys((*found.get(name, ()), *replaced[::-1])))
     return found
 
@@ -201,6 +202,7 @@ _KINDS: Mapping[str, tuple[str, Carried, str, bool]] = {
     "pool": ("pool before the 1×1 convolution, not after", "approximate", "another function, retrain", False),
     "output": ("output of half the height and width", "approximate", "less detail", True),
     "fuse": ("fuse expansion and depthwise into one convolution", "approximate", "weights composed, retrain", False),
+    "merge": ("merge depthwise and 1×1 convolution into one", "approximate", "weights composed, retrain", False),
     "depthwise": ("depthwise → standard convolution", "exact", "the same function", False),
     "factor": ("one window → two in a row", "approximate", "weights factorised, retrain", True),
     "earlier": ("halve the resolution earlier", "approximate", "less detail, retrain", True),

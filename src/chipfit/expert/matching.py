@@ -223,6 +223,7 @@ _UNITS: Mapping[str, str] = {"width": "channels", "kernel": "window", "repeats":
 
 _PLAIN: Mapping[str, tuple[str, Carried, str]] = {
     "fuse": ("fuse expansion and depthwise into one convolution", "approximate", "weights composed, retrain"),
+    "merge": ("merge depthwise and 1×1 convolution into one", "approximate", "weights composed, retrain"),
     "depthwise": ("depthwise → standard convolution", "exact", "the same function"),
     "factor": ("one window → smaller ones in a row", "approximate", "weights factorised, retrain"),
     "earlier": ("halve the resolution earlier", "approximate", "less detail, retrain"),

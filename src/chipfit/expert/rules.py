@@ -37,6 +37,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "fuse": ("fused",),
     "depthwise": ("standard",),
     "earlier": ("earlier",),
+    "merge": ("merged",),
     "factor": ("two", "three"),
     "activation": tuple(name for name in ACTIVATIONS if name != "prelu"),
 }
@@ -174,7 +175,17 @@ class Rule(_Part):
 
     name: Line
     kind: Literal[
-        "fuse", "depthwise", "earlier", "factor", "kernel", "activation", "repeats", "width", "depth_multiplier", "size"
+        "fuse",
+        "depthwise",
+        "earlier",
+        "merge",
+        "factor",
+        "kernel",
+        "activation",
+        "repeats",
+        "width",
+        "depth_multiplier",
+        "size",
     ]
     do: str | int | Scale
     where: Where = Where()

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.graph import Graph, Node
-from chipfit.graph.ops import Conv2d, ConvTranspose2d, Linear, Select
-from chipfit.graph.values import choices_in
+from chipfit.graph.ops import Conv2d, ConvTranspose2d, Linear, Op, Select
+from chipfit.graph.values import Choice, bind, choices_in
+from chipfit.spaces.structure import composed
 
 KINDS = (
-    "fuse", "depthwise", "earlier", "factor", "kernel", "activation", "repeats", "width", "depth_multiplier", "size",
+    "fuse", "depthwise", "earlier", "merge", "factor", "kernel", "activation", "repeats", "width", "depth_multiplier",
+    "size",
 )  # fmt: skip
 """Kinds of decisions, the last part of their names, in the order in which edits open them."""
 
@@ -106,15 +108,27 @@ def _anchors(given: Graph, space: Graph, places: Mapping[str, float]) -> dict[st
     for node in space.nodes:
         key = _chosen_from(space, given, node, places) if isinstance(node.op, Select) else node.key
         if key in given.by_key:
-            for choice in choices_in(node.op):
-                for name in choice.decisions:
-                    found.setdefault(name, key)
+            for name in deciding(node.op):
+                found.setdefault(name, key)
     return found
 
 
+def deciding(op: Op) -> tuple[str, ...]:
+    """The decisions on an operator; of a choice between tensors, where there are any, those that decide by themselves.
+
+    Others only take back what these say.
+    """
+    names = tuple(dict.fromkeys(name for choice in choices_in(op) for name in choice.decisions))
+    if not isinstance(op, Select):
+        return names
+    given = {name: {other: 0 for other in names if other != name} for name in names}
+    return tuple(name for name in names if isinstance(bind(op.index, given[name]), Choice)) or names
+
+
 def _chosen_from(space: Graph, given: Graph, node: Node, places: Mapping[str, float]) -> str:
-    """The layer whose result a choice takes where nothing is changed."""
-    key = node.key
+    """The layer whose result a choice takes where nothing is changed; of two merged ones that with the window."""
+    pair = composed(space, node)
+    key = pair.sources[0] if pair is not None and pair.recipe == "merge" else node.key
     while key not in places and key in space.by_key and space.by_key[key].inputs:
         key = space.by_key[key].inputs[0]
     return key

@@ -34,7 +34,8 @@ from chipfit.graph.values import (
 class Origin:
     """What the weights of a node that an edit added start from.
 
-    `recipe` is "compose" (a 1x1 convolution and the depthwise one after it as one), "dense" (a depthwise convolution
+    `recipe` is "compose" (a 1x1 convolution and the depthwise one after it as one), "merge" (a
+    depthwise convolution and the 1x1 one after it as one), "dense" (a depthwise convolution
     as a full one), "column" and "row" (a convolution as two in a row), "copy", "before" (a resize that stood before a
     node, that node) and "behind" (the same resize, the last node that it now follows), or "new" (nothing, without
     sources); `sources` are keys of nodes of the network that was given.

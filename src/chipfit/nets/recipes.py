@@ -44,8 +44,8 @@ def source_of(given: Network, node: Node) -> Source | None:
     if any(key not in known for key in sources) or not sources:
         return None
     last = known[sources[-1]]
-    if recipe == "compose":
-        return _composed(given, known[sources[0]], last)
+    if recipe in ("compose", "merge"):
+        return _composed(given, known[sources[0]], last, depthwise_first=recipe == "merge")
     if recipe == "behind":
         # A resize that comes after what it came before: together they give what that gave.
         return Source({}, (last.key,), last.key, work=known[sources[0]].op)
@@ -105,45 +105,50 @@ def _factored(given: Network, convolution: Node, part: str) -> Source:
     return Source(weights | {"weight": row}, (convolution.key,), convolution.key, why)
 
 
-def _composed(given: Network, expand: Node, depthwise: Node) -> Source | None:
-    """A 1x1 convolution, what stands between, and a depthwise convolution as one full convolution.
+def _composed(given: Network, first: Node, second: Node, depthwise_first: bool) -> Source | None:
+    """A 1x1 convolution and a depthwise one, in either order, and what stands between as one full convolution.
 
     Batch normalisation between folds in. An activation between is replaced by the straight line that comes closest to
     it, in the mean square, for normally distributed values with the mean and deviation that the normalisation says
     (without one: of independent unit inputs); that is a start for training, not the same function. Where something is
-    added between, pixels at the zero padding differ as well.
+    added before a depthwise convolution that comes second, pixels at the zero padding differ as well.
     """
-    between = _between(given.graph, expand, depthwise)
-    if between is None or not isinstance(depthwise.op, Conv2d):
+    between = _between(given.graph, first, second)
+    if between is None or not isinstance(first.op, Conv2d) or not isinstance(second.op, Conv2d):
         return None
-    first, second = weights_of(given, expand), weights_of(given, depthwise)
-    pointwise = first["weight"][:, :, 0, 0].astype(np.float64)
-    offset = first["bias"].astype(np.float64) if "bias" in first else np.zeros(len(pointwise))
+    before, behind = weights_of(given, first), weights_of(given, second)
+    filters = before["weight"].astype(np.float64)
+    offset = before["bias"].astype(np.float64) if "bias" in before else np.zeros(len(filters))
     why: list[str] = []
-    mean, deviation = offset, np.sqrt((pointwise**2).sum(1))
+    scale = np.ones(len(filters))
+    mean, deviation = offset, np.sqrt((filters**2).sum((1, 2, 3)))
     for node in between:
         weights = weights_of(given, node)
         if isinstance(node.op, BatchNorm):
-            scale, shift = scale_and_shift(weights, node.op.eps)
-            pointwise, offset = pointwise * scale[:, None], offset * scale + shift
+            slope, constant = scale_and_shift(weights, node.op.eps)
             mean, deviation = weights["bias"].astype(np.float64), np.abs(weights["weight"].astype(np.float64))
         else:
             slope, constant = _line(node, weights, mean, deviation)
-            pointwise, offset = pointwise * slope[:, None], offset * slope + constant
             why.append(f"the activation {node.key!r} became a straight line")
-    if offset.any() and any(depthwise.op.padding):
+        scale, offset = scale * slope, offset * slope + constant
+    if offset.any() and any(second.op.padding):
         why.append("pixels at the zero padding differ")
-    filters = second["weight"].astype(np.float64)
-    weight = filters * pointwise[:, :, None, None]
-    shift = offset * filters.sum((1, 2, 3)) + second.get("bias", 0.0)
-    return Source({"weight": weight}, expand.inputs, depthwise.key, " and ".join(why) or None, shift)
+    filters = filters * scale[:, None, None, None]
+    work = behind["weight"].astype(np.float64)
+    if depthwise_first:
+        weight, shift = work * filters[:, 0], work[:, :, 0, 0] @ offset
+    else:
+        weight, shift = work * filters, offset * work.sum((1, 2, 3))
+    shift = shift + behind.get("bias", 0.0)
+    window = first.op if depthwise_first else None
+    return Source({"weight": weight}, first.inputs, second.key, " and ".join(why) or None, shift, window)
 
 
-def _between(graph: Graph, expand: Node, depthwise: Node) -> list[Node] | None:
+def _between(graph: Graph, first: Node, second: Node) -> list[Node] | None:
     """The batch normalisation and activation on the way from one node to the other."""
     found: list[Node] = []
-    key = depthwise.inputs[0]
-    while key != expand.key:
+    key = second.inputs[0]
+    while key != first.key:
         node = graph.by_key.get(key)
         if node is None or not isinstance(node.op, (BatchNorm, Activation)):
             return None

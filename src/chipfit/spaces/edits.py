@@ -14,6 +14,7 @@ from chipfit.spaces.sizes import open_depth_multiplier, open_input_size, open_wi
 from chipfit.spaces.structure import (
     fuse_inverted_bottlenecks,
     inverted_bottlenecks,
+    merge_depthwise_separable,
     open_kernels,
     open_repeats,
     standard_convolutions,
@@ -24,6 +25,7 @@ __all__ = [
     "factorise_kernels",
     "fuse_inverted_bottlenecks",
     "inverted_bottlenecks",
+    "merge_depthwise_separable",
     "open_activations",
     "open_depth_multiplier",
     "open_input_size",
@@ -48,6 +50,7 @@ SPACE_EDITS: Mapping[str, Callable[..., Graph]] = {
     "pool": pool_earlier,
     "fuse": fuse_inverted_bottlenecks,
     "earlier": stride_earlier,
+    "merge": merge_depthwise_separable,
     "standard": standard_convolutions,
     "kernel": open_kernels,
     "factor": factorise_kernels,
@@ -59,8 +62,9 @@ SPACE_EDITS: Mapping[str, Callable[..., Graph]] = {
 }
 """Edits by the names of study files, in the order in which `open_space` applies them: layout first, then structure
 before sizes, so that widths take in what structure adds, and the depth multiplier last of the widths, so that it scales
-what they chose. An earlier stride comes behind fusion, which looks for strides that are closed, and before all that
-copies convolutions; activations come last of the structure, so that copies of them follow."""
+what they chose. An earlier stride comes behind fusion, which looks for strides that are closed, and before merging,
+which takes strides as they are, and all else that copies convolutions; activations come last of the structure, so that
+copies of them follow."""
 
 
 def open_space(graph: Graph, decisions: Mapping[str, object]) -> Graph:

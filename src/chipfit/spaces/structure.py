@@ -17,22 +17,23 @@ from chipfit.graph.channels import is_depthwise
 from chipfit.graph.graph import Graph, Node, Origin
 from chipfit.graph.ops import Activation, BatchNorm, Conv2d, Elementwise, Op, Select
 from chipfit.graph.rewrite import add_alternative, unique_key, with_decision, with_ops
-from chipfit.graph.values import Choice, Decision, Value, always, bounds, choose, equal
+from chipfit.graph.values import Choice, Decision, Value, always, bounds, choose, equal, where
 
 
 @dataclass(frozen=True, slots=True)
-class Bottleneck:
-    """A 1x1 convolution, what stands between, a depthwise convolution, and its batch normalisation and activation."""
+class Pair:
+    """A depthwise convolution and the 1x1 convolution before or behind it, what stands between the two, and the batch
+    normalisation and activation behind both."""
 
-    expand: Node
+    first: Node
     between: tuple[Node, ...]
-    depthwise: Node
+    second: Node
     tail: tuple[Node, ...]
 
 
-def inverted_bottlenecks(graph: Graph) -> dict[str, Bottleneck]:
+def inverted_bottlenecks(graph: Graph) -> dict[str, Pair]:
     """By block name, every 1x1 convolution (+ batch normalisation) (+ activation) that only a depthwise one reads."""
-    found: list[Bottleneck] = []
+    found: dict[str, Pair] = {}
     for node in _depthwise(graph):
         between: list[Node] = []
         behind = graph.by_key.get(node.inputs[0])
@@ -44,9 +45,35 @@ def inverted_bottlenecks(graph: Graph) -> dict[str, Bottleneck]:
             continue
         chain = (behind, *between, node)
         if all(_only_reader(graph, a.key) == b.key for a, b in pairwise(chain)):
-            found.append(Bottleneck(behind, tuple(between), node, tail(graph, node)))
-    names = _unique([[_prefix([item.expand.key, item.depthwise.key]), item.depthwise.key] for item in found])
-    return dict(zip(names, found, strict=True))
+            found[node.key] = Pair(behind, tuple(between), node, tail(graph, node))
+    return _named(found)
+
+
+def depthwise_separables(graph: Graph) -> dict[str, Pair]:
+    """By block name, every depthwise convolution (+ batch normalisation) (+ activation) that only a 1x1 one reads.
+
+    Those in the middle of an inverted bottleneck are left out: behind a 1x1 convolution that widens its input for them
+    and before one that narrows it again. Options 0 of a space are looked at.
+    """
+    given = graph.close((0,) * len(graph.decisions))
+    expansions = {item.second.key: item.first for item in inverted_bottlenecks(given).values()}
+    found: dict[str, Pair] = {}
+    for node in _depthwise(given):
+        between = tail(given, node)
+        reader = _only_reader(given, (node, *between)[-1].key)
+        if reader is None or not _is_pointwise(given.by_key[reader].op):
+            continue
+        pointwise = given.by_key[reader]
+        widened = node.key in expansions and _widens(given, expansions[node.key])
+        if not (widened and _narrows(given, pointwise)):
+            found[node.key] = Pair(node, between, pointwise, tail(given, pointwise))
+    return _named(found)
+
+
+def _named(found: Mapping[str, Pair]) -> dict[str, Pair]:
+    """Pairs by what their two keys have in common; by the key of the depthwise convolution, as here, where nothing."""
+    names = _unique([[_prefix([pair.first.key, pair.second.key]), key] for key, pair in found.items()])
+    return dict(zip(names, found.values(), strict=True))
 
 
 def fuse_inverted_bottlenecks(graph: Graph, blocks: Sequence[str] | None = None) -> Graph:
@@ -64,28 +91,76 @@ def fuse_inverted_bottlenecks(graph: Graph, blocks: Sequence[str] | None = None)
         )
     for name in _chosen("inverted bottleneck", blocks, found):
         decision = Decision(f"{name}.fuse", ("separate", "fused"))
-        graph = _with_fused(with_decision(graph, decision), name, found[name], choose(decision, (0, 1)))
+        graph = _with_composed(with_decision(graph, decision), f"{name}.fuse", found[name], choose(decision, (0, 1)))
     return graph
 
 
-def _with_fused(graph: Graph, name: str, block: Bottleneck, index: Value) -> Graph:
-    expand, depthwise = block.expand.op, block.depthwise.op
-    assert isinstance(expand, Conv2d)
-    assert isinstance(depthwise, Conv2d)
-    normalised = any(isinstance(node.op, BatchNorm) for node in block.tail)
-    # A constant that the expansion adds moves into the normalisation behind, where there is one.
-    bias = depthwise.bias or (not normalised and (expand.bias or bool(block.between)))
-    key = unique_key(graph, f"{name}.fused")
-    origin = Origin("compose", (block.expand.key, block.depthwise.key))
-    # Its inputs of now: the block before may have become a choice as well.
-    inputs = graph.by_key[block.expand.key].inputs
-    branch = [Node(key, replace(depthwise, groups=1, bias=bias), inputs, origin)]
-    for node in block.tail:
+def merge_depthwise_separable(graph: Graph, blocks: Sequence[str] | None = None) -> Graph:
+    """Opens "<block>.merge" (separate, merged): a depthwise convolution and the 1x1 one behind it as one full one.
+
+    The full convolution has the depthwise one's window, stride and padding and the 1x1 one's width, and copies of the
+    normalisation and activation behind that (the block of expansion 1 of EfficientNetV2, Tan and Le 2021). In an
+    inverted bottleneck the depthwise convolution belongs to the expansion, and `fuse_inverted_bottlenecks` is the
+    option; a block counts as one where its expansion widens and the 1x1 convolution behind narrows. In chains without
+    either (MobileNetV1), where fusions may be open over the same layers, the fusion holds: a merge makes no difference
+    while one of its two convolutions is fused with its other neighbour. `blocks` are the names of the blocks to open,
+    None for all. Raises `InvalidInput` where there is none, or none of that name.
+    """
+    found = depthwise_separables(graph)
+    if not found:
+        raise InvalidInput(
+            "no depthwise separable convolution found: merging needs a depthwise convolution (+ batch normalisation) "
+            "(+ activation) that only a 1x1 convolution reads, outside inverted bottlenecks; leave this edit out"
+        )
+    for name in _chosen("depthwise separable convolution", blocks, found):
+        decision = Decision(f"{name}.merge", ("separate", "merged"))
+        pair = found[name]
+        index = choose(decision, (0, 1))
+        for other in _fusions(graph, {pair.first.key, pair.second.key}):
+            index = where(equal(other, 0), index, 0)
+        graph = _with_composed(with_decision(graph, decision), f"{name}.merge", pair, index)
+    return graph
+
+
+def _fusions(graph: Graph, keys: set[str]) -> list[Value]:
+    """The choices (0 where not taken) of fusions that would replace one of these nodes."""
+    found: list[Value] = []
+    for node in graph.nodes:
+        pair = composed(graph, node)
+        if isinstance(node.op, Select) and pair and pair.recipe == "compose" and not keys.isdisjoint(pair.sources):
+            found.append(node.op.index)
+    return found
+
+
+def composed(graph: Graph, choice: Node) -> Origin | None:
+    """The pair in whose place one convolution stands in the branch of a choice between tensors, if so it is."""
+    node = graph.by_key.get(choice.inputs[1]) if isinstance(choice.op, Select) else None
+    while node is not None and node.origin is not None and node.origin.recipe == "copy":
+        node = graph.by_key.get(node.inputs[0])
+    origin = node.origin if node is not None else None
+    return origin if origin is not None and origin.recipe in ("compose", "merge") else None
+
+
+def _with_composed(graph: Graph, decision: str, pair: Pair, index: Value) -> Graph:
+    """The graph with a full convolution that takes the place of a pair where `index` is 1."""
+    # The two as they are now: strides, windows and the block before may have become choices as well.
+    first, second = graph.by_key[pair.first.key], graph.by_key[pair.second.key]
+    assert isinstance(first.op, Conv2d)
+    assert isinstance(second.op, Conv2d)
+    fuses = _is_pointwise(pair.first.op)
+    recipe, word, window = ("compose", "fused", second.op) if fuses else ("merge", "merged", first.op)
+    normalised = any(isinstance(node.op, BatchNorm) for node in pair.tail)
+    # A constant that the first one adds moves into the normalisation behind, where there is one.
+    bias = second.op.bias or (not normalised and (first.op.bias or bool(pair.between)))
+    key = unique_key(graph, f"{decision.rpartition('.')[0]}.{word}")
+    stride = first.op.stride[0] * second.op.stride[0], first.op.stride[1] * second.op.stride[1]
+    op = replace(window, out=second.op.out, groups=1, bias=bias, stride=stride)
+    branch = [Node(key, op, first.inputs, Origin(recipe, (first.key, second.key)))]
+    for node in pair.tail:
         suffix = "bn" if isinstance(node.op, BatchNorm) else "act"
         copy = unique_key(graph, f"{key}.{suffix}")
         branch.append(Node(copy, node.op, (branch[-1].key,), Origin("copy", (node.key,))))
-    end = (block.depthwise, *block.tail)[-1].key
-    return add_alternative(graph, end, branch[-1].key, index, f"{name}.fuse", branch)
+    return add_alternative(graph, (second, *pair.tail)[-1].key, branch[-1].key, index, decision, branch)
 
 
 def standard_convolutions(graph: Graph) -> Graph:
@@ -118,8 +193,9 @@ def open_kernels(graph: Graph, sizes: Sequence[int] = (3, 5)) -> Graph:
     sites: dict[str, list[Node]] = {}
     for node in graph.nodes:
         if isinstance(node.op, Conv2d) and always(equal(*node.op.kernel)) and not isinstance(node.op.kernel[0], Choice):
-            follows = node.origin is not None and node.origin.recipe in ("compose", "dense")
-            site = node.origin.sources[-1] if follows and node.origin is not None else node.key
+            origin = node.origin
+            follows = origin is not None and origin.recipe in ("compose", "merge", "dense")
+            site = origin.sources[0 if origin.recipe == "merge" else -1] if follows and origin is not None else node.key
             sites.setdefault(site, []).append(node)
     opened = False
     for site, nodes in sites.items():
@@ -258,6 +334,14 @@ def _is_pointwise(op: Op) -> bool:
     if not isinstance(op, Conv2d) or not always(equal(op.groups, 1)):
         return False
     return (op.kernel, op.stride, op.padding) == ((1, 1), (1, 1), (0, 0, 0, 0))
+
+
+def _widens(graph: Graph, node: Node) -> bool:
+    return always(graph.shapes[node.key][1] > graph.input_shapes(node)[0][1])
+
+
+def _narrows(graph: Graph, node: Node) -> bool:
+    return always(graph.shapes[node.key][1] < graph.input_shapes(node)[0][1])
 
 
 def _only_reader(graph: Graph, key: str) -> str | None:
