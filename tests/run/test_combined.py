@@ -80,7 +80,7 @@ def test_screened_networks_hold_the_limits(tiny: Any, tmp_path: Path) -> None:
 def test_a_supernet_ranks_what_screening_kept_and_random_ones(trained: Any, tmp_path: Path) -> None:
     events = list(launch(with_supernet(trained), tmp_path / "run"))
     names = [event.name for event in events if isinstance(event, Stage)]
-    assert names == ["baseline", "search", "screen", "supernet", "screen", "search", "final"]
+    assert names == ["baseline", "search", "screen", "supernet", "screen", "search", "final", "int8"]
     found = contents(tmp_path / "run")
     kept = found["combined"]["found"]["screen"]
     assert len(kept["random"]) == 1

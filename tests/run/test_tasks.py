@@ -75,7 +75,6 @@ def test_an_int8_detector_is_judged_by_its_boxes(tiny: Any, tmp_path: Path) -> N
     assert 0 < found.mean_deviation < found.largest_deviation < found.span
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FITTING)
 def test_a_study_of_every_task_runs_to_its_table(tiny: Any, tmp_path: Path, name: str) -> None:
     search = {"trials": 1, "batch": 1, "epochs": 1, "finalists": 1, "slack": 1.0}
@@ -87,6 +86,14 @@ def test_a_study_of_every_task_runs_to_its_table(tiny: Any, tmp_path: Path, name
     metric = getattr(tiny_tasks, name)().metric
     assert summary.provenance["data"]["metric"] == metric
     assert all(0 <= trial.metrics[metric] <= 1 for trial in summary.trials)
+    for row in summary.rows:
+        assert row.trial is not None
+        found = summary.int8[row.trial.number].found
+        assert found is not None
+        assert (found.metric, found.images, found.in_float) == (metric, 6, ())
+        assert found.real[metric] == pytest.approx(row.trial.metrics[f"test_{metric}"], abs=1e-6)
+        error = row.trial.metrics[f"test_{metric}_standard_error"]
+        assert row.trial.metrics["test_accuracy_standard_error"] == error
 
 
 @pytest.mark.parametrize("name", ["detection", "classification", "segmentation", "speech"])

@@ -150,6 +150,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "rows": [
             {"name": row.name, "holds": row.holds, "note": row.note}
             | (_trial_json(row.trial, detail) if row.trial else {})
+            | ({"int8": _int8_json(summary, row.trial)} if row.trial and row.trial.number in summary.int8 else {})
             for row in summary.rows
         ],
         "trials": [_trial_json(trial, detail) for trial in summary.trials],
@@ -235,6 +236,22 @@ def export(
     )
     if written.integers is not None:
         people().print(_integers_text(written.integers), highlight=False, markup=False)
+
+
+def _int8_json(summary: Summary, trial: Trial) -> dict[str, Any]:
+    """The int8 file of a row: where it is, how accurate it is, what it costs when read back, the limits it breaks."""
+    from chipfit.run.quantised import int8_file
+
+    known = summary.int8[trial.number]
+    if known.found is None:
+        return {"why": known.why}
+    return {
+        "path": str(int8_file(summary.directory, trial.number)),
+        "file_bytes": figure(known.file_bytes, "counted"),
+        "costs": _costs_json(known.costs, _predicts(summary)),
+        "broken": list(known.broken),
+        **_integers_json(known.found),
+    }
 
 
 def _integers_json(integers: Integers) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class Line:
     """A row of the comparison as text. `figures` go by the names in `COST_TITLES`; empty where nothing was found.
 
     `state` is "best", "holds", "fails" (it does not hold all limits) or "open" (not known before the run is finished).
+    `accuracy` is that of the network (`brief` without its standard error), `int8` that of its int8 file and `file` the
+    size of that; "–" where unknown.
     """
 
     name: str
@@ -70,6 +72,9 @@ class Line:
     accuracy: str
     figures: Mapping[str, Figure]
     notes: tuple[str, ...]
+    brief: str = "–"
+    int8: str = "–"
+    file: str = "–"
 
 
 def accuracy_of(trial: Trial) -> Accuracy | None:
@@ -79,6 +84,23 @@ def accuracy_of(trial: Trial) -> Accuracy | None:
         if math.isfinite(value):
             return Accuracy(value, trial.metrics.get(f"{prefix}accuracy_standard_error", math.nan), split)
     return None
+
+
+def int8_accuracy(summary: Summary, trial: Trial) -> Accuracy | None:
+    """The accuracy of a trial's int8 file on the test split, None where it was not run."""
+    known = summary.int8.get(trial.number)
+    if known is None or known.found is None or not known.ran:
+        return None
+    metrics, metric = known.found.integer, known.found.metric
+    return Accuracy(metrics[metric], metrics.get(f"{metric}_standard_error", math.nan), "test")
+
+
+def counted(summary: Summary, trial: Trial) -> Mapping[str, float]:
+    """The costs of a trial; weights and memory are those of its int8 file where there is one."""
+    known = summary.int8.get(trial.number)
+    if known is None or not known.costs:
+        return trial.costs
+    return {**trial.costs, **{name: known.costs[name] for name in ("weights", "peak_memory")}}
 
 
 def baseline_of(summary: Summary) -> Trial | None:
@@ -131,11 +153,13 @@ def asked(summary: Summary) -> list[str]:
 
 def broken(summary: Summary, trial: Trial) -> list[str]:
     """Every limit that a trained network does not hold, with the figure and the limit. The validation split judges."""
+    known = summary.int8.get(trial.number)
+    costs = {**trial.costs, **{name: known.costs[name] for name in known.broken}} if known is not None else trial.costs
     found = [
-        f"{COST_TITLES[name]} {amount(name, trial.costs[name])} is {small_share(trial.costs[name] / limit - 1)} above "
+        f"{COST_TITLES[name]} {amount(name, costs[name])} is {small_share(costs[name] / limit - 1)} above "
         f"the limit {amount(name, limit)}"
         for name, limit in limits(summary).items()
-        if trial.costs.get(name, 0.0) > limit
+        if costs.get(name, 0.0) > limit
     ]
     wanted, judge = summary.study.limits, baseline_of(summary)
     accuracy = trial.metrics.get("accuracy", math.nan)
@@ -172,15 +196,38 @@ def _line(summary: Summary, row: Row, best: Row | None) -> Line:
     accuracy, baseline = accuracy_of(trial), baseline_of(summary)
     if accuracy is not None and accuracy.split != "test" and summary.study.accuracy is None:
         notes.append("accuracy on the validation split, no test yet")
+    notes += _int8_notes(summary, trial)
+    costs, before = counted(summary, trial), {} if baseline is None else counted(summary, baseline)
     figures = {
         name: Figure(
-            amount(name, trial.costs[name]),
-            change(trial.costs[name], baseline.costs[name]) if baseline is not None and row.name != "baseline" else "",
+            amount(name, costs[name]), change(costs[name], before[name]) if before and row.name != "baseline" else ""
         )
         for name in COST_TITLES
-        if name in trial.costs
+        if name in costs
     }
-    return Line(row.name, state, str(accuracy or "–"), figures, tuple(notes))
+    known = summary.int8.get(trial.number)
+    file = amount("weights", known.file_bytes) if known is not None and known.file_bytes else "–"
+    integer, brief = str(int8_accuracy(summary, trial) or "–"), share(accuracy.value) if accuracy is not None else "–"
+    return Line(row.name, state, str(accuracy or "–"), figures, tuple(notes), brief, integer, file)
+
+
+def _int8_notes(summary: Summary, trial: Trial) -> list[str]:
+    """What is special about the int8 file of a row: that there is none, or that it lost more than the limit allows."""
+    known, baseline, drop = summary.int8.get(trial.number), baseline_of(summary), summary.study.limits.accuracy_drop
+    if known is None:
+        return []
+    if known.found is None:
+        return [f"no int8 file: {known.why}"]
+    if not known.ran:
+        return [f"int8 file not run: {known.found.unchecked}"]
+    found = int8_accuracy(summary, trial)
+    before = int8_accuracy(summary, baseline) if baseline is not None else None
+    if found is None or before is None or drop is None or before.value - found.value <= drop:
+        return []
+    return [
+        f"its int8 file is {(before.value - found.value) * 100:.1f} points below the baseline's on the test split "
+        "(limits on accuracy are judged on validation, before quantisation)"
+    ]
 
 
 def headline(summary: Summary) -> str:
@@ -223,10 +270,12 @@ def _unfinished(summary: Summary) -> str:
 
 def _at_accuracy(summary: Summary, trial: Trial, baseline: Trial) -> str:
     """How the accuracies compare; "equal" only where the difference is within its own standard error."""
-    new, old = accuracy_of(trial), accuracy_of(baseline)
+    new, old, files = int8_accuracy(summary, trial), int8_accuracy(summary, baseline), "as int8 files, "
+    if new is None or old is None:
+        new, old, files = accuracy_of(trial), accuracy_of(baseline), ""
     if new is None or old is None or new.split != old.split:
         return "with accuracies that cannot be compared"
-    figures = f"{new} against {old}{_where(summary, new.split)}"
+    figures = f"{files}{new} against {old}{_where(summary, new.split)}"
     difference = new.value - old.value
     if abs(difference) <= math.hypot(new.standard_error, old.standard_error) or difference == 0:
         return f"at equal accuracy ({figures})"
@@ -261,12 +310,20 @@ def sources(summary: Summary, estimator: Estimator | None = None) -> list[str]:
     else:
         metric = summary.provenance.get("data", {}).get("metric", "accuracy")
         named = "" if metric == "accuracy" else f" ({metric})"
-        accuracy = f"accuracy{named}: measured{_measured_on(summary)}, ± one standard error"
+        what = (
+            f"int8: accuracy{named} of the int8 file, run in LiteRT; float: of the network before; both"
+            if summary.int8
+            else f"accuracy{named}:"
+        )
+        accuracy = f"{what} measured{_measured_on(summary)}, ± one standard error"
+    written = any(each.costs for each in summary.int8.values())
+    own = "parameters: counted in the network; " if written else "parameters, "
+    where = "the int8 file, read back" if written else "the network"
     return [
         f"latency: predicted by the estimator for {study.target}{spread}{trained}",
         "energy: predicted by the same estimator (modelled, not measured)",
         accuracy,
-        "parameters, weights, peak RAM: counted in the network (peak RAM: activations alive at once)",
+        f"{own}weights, peak RAM: counted in {where} (peak RAM: activations alive at once)",
     ]
 
 

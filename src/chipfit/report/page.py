@@ -97,6 +97,7 @@ def page(summary: Summary, problem: Problem) -> str:
         headline=headline(summary),
         limits=asked(summary),
         columns={name: COST_TITLES[name] for name in ("latency", "parameters", "weights", "peak_memory", "energy")},
+        judged={"int8": "int8", "float": "accuracy", "file": "file"} if summary.int8 else {"accuracy": "accuracy"},
         lines=comparison(summary),
         sources=sources(summary, problem.estimator),
         fronts=[front(points, *WIDE), front(points, *NARROW)] if points else [],

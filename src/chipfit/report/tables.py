@@ -70,17 +70,23 @@ def comparison(summary: Summary, estimator: Estimator | None = None) -> Group:
     `estimator` adds what its predictions rest on. A row that does not hold all limits is marked with ✗.
     """
     lines = compared(summary)
-    names = ("latency", "parameters", "weights", "peak_memory", "energy")
-    table = grid("", "latency", "", "accuracy", *(COST_TITLES[name] for name in names[1:]))
+    # With int8 files there is no room for parameters, which weights say as well.
+    names = ("weights", "peak_memory", "energy") if summary.int8 else ("parameters", "weights", "peak_memory", "energy")
+    judged = ("int8", "float") if summary.int8 else ("accuracy",)
+    table = grid("", "latency", "", *judged, *(COST_TITLES[name] for name in names))
     for line in lines:
-        found = [line.figures.get(name) for name in names]
+        time, *found = [line.figures.get(name) for name in ("latency", *names)]
         texts = [figure.text if figure else "–" for figure in found]
-        changed = found[0].change if found[0] else ""
+        accuracy = (line.int8, line.brief) if summary.int8 else (line.accuracy,)
         style = {"best": "bold green", "fails": "yellow"}.get(line.state, "")
-        table.add_row(
-            Text(_MARKS[line.state] + plain(line.name)), texts[0], changed, line.accuracy, *texts[1:], style=style
+        name, latest, changed = (
+            _MARKS[line.state] + plain(line.name),
+            *((time.text, time.change) if time else ("–", "")),
         )
+        table.add_row(Text(name), latest, changed, *accuracy, *texts, style=style)
     parts: list[RenderableType] = [table]
+    if files := [f"{plain(line.name)} {line.file}" for line in lines if line.file != "–"]:
+        parts.append(remark([f"int8 files, in {summary.directory / 'int8'}: {', '.join(files)}"]))
     if notes := [note for line in lines for note in _notes(line)]:
         parts.append(remark(notes, "yellow"))
     return Group(*parts, remark(sources(summary, estimator)))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.errors import InvalidInput, MissingDependency
-from chipfit.nets.network import Network
-from chipfit.run.jobs import task_of
+from chipfit.errors import ChipfitError, InvalidInput, MissingDependency, StorageFull
+from chipfit.nets.network import Network, load_weights
+from chipfit.run.jobs import Quantised, Quantising, Setting, task_of
 from chipfit.run.study import Study
 from chipfit.tasks.task import Outputs, Task
 
@@ -63,6 +63,18 @@ def export_integers(network: Network, study: Study, path: Path) -> Integers:
     ranges = activation_ranges(network, _calibration(task, network))
     in_float = export_tflite(network, path, ranges=ranges)
     return _compared(network, task, path, in_float)
+
+
+def quantised(setting: Setting, job: Quantising) -> Quantised:
+    """Does a job in this process; what cannot be written or run says why. Raises `StorageFull`."""
+    try:
+        network = Network(f"trial {job.number}", setting.space.close(job.code), load_weights(job.weights))
+        found = export_integers(network, setting.study, job.file)
+    except StorageFull:
+        raise
+    except (ChipfitError, RuntimeError, MemoryError) as error:
+        return Quantised(job.number, why=" ".join(str(error).split()) or type(error).__name__)
+    return Quantised(job.number, job.file.stat().st_size, found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chipfit.accuracy.recipe import Recipe
 from chipfit.graph.graph import Graph
@@ -13,6 +13,9 @@ from chipfit.run.journal import Scored
 from chipfit.run.settings import TaskSettings
 from chipfit.run.study import Study
 from chipfit.tasks.task import Task
+
+if TYPE_CHECKING:
+    from chipfit.run.integers import Integers
 
 SUPERNET = "supernet"
 """The stage of the one job that trains the weights of all networks at once."""
@@ -70,6 +73,42 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantising:
+    """A trained network (its weights in `weights`) to write as the int8 file `file` and to run on the test split."""
+
+    number: int
+    code: tuple[int, ...]
+    weights: Path
+    file: Path
+    threads: int = 1
+
+    def lost(self) -> Quantised:
+        """The outcome of a job that took its process down."""
+        return Quantised(self.number, why=DIED)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """The int8 file of a trial: its size, how it does beside the network, and what it costs when it is read back.
+
+    `costs` are in SI units by the names that studies use, `broken` those that are above a limit of the study. `found`
+    is None where there is no such file, with the reason in `why`.
+    """
+
+    number: int
+    file_bytes: int = 0
+    found: Integers | None = None
+    costs: Mapping[str, float] = field(default_factory=dict[str, float])
+    broken: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def ran(self) -> bool:
+        """Whether the file was run, so that its accuracy is known."""
+        return self.found is not None and not self.found.unchecked
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a job is: epochs done of all, and the last accuracy."""
 
@@ -89,6 +128,10 @@ class Outcome:
     history: tuple[float, ...] = ()
     seconds: float = 0.0
     why: str = ""
+
+
+Work = Job | Judging | Quantising
+Result = Outcome | Judged | Quantised
 
 
 @dataclass(frozen=True, slots=True)

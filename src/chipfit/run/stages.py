@@ -23,6 +23,7 @@ from chipfit.run.combined import Screening
 from chipfit.run.jobs import SUPERNET, Job, Outcome, Progress, Setting
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem
+from chipfit.run.quantised import delivers_int8, quantise
 from chipfit.run.schedule import Pace, schedule
 from chipfit.run.workers import Workers
 from chipfit.search.algorithm import Algorithm, Codes, Domain
@@ -38,7 +39,10 @@ LEAST_TO_COMPARE = 4
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage begins: "baseline", "search" or "final", for a variant or for all, with at most this many trainings."""
+    """A stage begins: "baseline", "search", "final" or "int8", for a variant or for all.
+
+    `trainings` is how many there are at most; in "int8" it is how many files are written and run.
+    """
 
     name: str
     variant: str
@@ -97,6 +101,10 @@ class _Run:
         for variant, edits in study.rows.items():
             yield from self._search(variant, self.problem.decisions_of(edits), wanted, screening)
         yield from self._finals(zero, wanted)
+        if delivers_int8(self.problem):
+            full = [trial for trial in self.known.values() if trial.stage == "final" and trial.status == "done"]
+            yield Stage("int8", "", len(full))
+            yield from quantise(self.problem, self.journal, self.pool, sorted(full, key=lambda trial: trial.number))
 
     def _screening(self, baseline: Trial, reference: Trial) -> Generator[Event, None, Screening]:
         """Plans a combined search, once, and trains the supernet that all variants share."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from chipfit.errors import InvalidInput
+from chipfit.run import quantised
+from chipfit.run.jobs import Quantised
 from chipfit.run.journal import Journal, Scored, Trial
 from chipfit.run.study import Study, make_study
 
@@ -19,7 +21,8 @@ NOTES = ("curation", "plan", "place", "sessions", "schedule", "combined")
 class Row:
     """A line of the comparison: the baseline or the best of a variant. `trial` is None where nothing was found yet.
 
-    `holds` says whether the limits hold after the full training; `note` why not, or what is still missing.
+    `holds` says whether the limits hold after the full training, those on costs in the int8 file too where there is
+    one; `note` why not, or what is still missing.
     """
 
     name: str
@@ -32,7 +35,8 @@ class Row:
 class Summary:
     """A run as it stands. `members` gives for each variant the trials it asked for by stage; `notes` are
     what the journal keeps besides: "curation" (`Curated.as_json`), "plan", "place", "sessions" of the ledger, and
-    "schedule" and "combined" of a combined search, whose `scores` are by stage and code.
+    "schedule" and "combined" of a combined search, whose `scores` are by stage and code. `int8` is what is known of the
+    int8 files of fully trained networks, by the number of the trial.
     """
 
     directory: Path
@@ -44,6 +48,7 @@ class Summary:
     provenance: Mapping[str, Any]
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     scores: Mapping[str, Mapping[tuple[int, ...], Scored]] = field(default_factory=dict[str, Any])
+    int8: Mapping[int, Quantised] = field(default_factory=dict[int, Quantised])
 
     @property
     def seconds(self) -> float:
@@ -87,9 +92,20 @@ def summarise(directory: Path) -> Summary:
         provenance = json.loads(journal.about("provenance") or "{}")
         notes = {name: json.loads(journal.about(name) or "null") for name in NOTES}
         scores = {stage: journal.scores(stage) for stage in ("screen", "rank")}
+        int8 = quantised.read(json.loads(journal.about(quantised.NOTE) or "{}"))
     rows = [_baseline_row(members["baseline"], trials)]
-    rows += [_row(name, members[name], trials, finished) for name in study.names]
-    return Summary(directory, study, finished, tuple(rows), tuple(trials.values()), members, provenance, notes, scores)
+    rows += [_as_written(_row(name, members[name], trials, finished), int8) for name in study.names]
+    return Summary(
+        directory, study, finished, tuple(rows), tuple(trials.values()), members, provenance, notes, scores, int8
+    )
+
+
+def _as_written(row: Row, int8: Mapping[int, Quantised]) -> Row:
+    """A row that holds all limits does not where its int8 file breaks one."""
+    found = int8.get(row.trial.number) if row.trial is not None else None
+    if not row.holds or found is None or not found.broken:
+        return row
+    return replace(row, holds=False, note="the network holds all limits, its int8 file does not")
 
 
 def _baseline_row(members: Mapping[str, tuple[int, ...]], trials: Mapping[int, Trial]) -> Row:

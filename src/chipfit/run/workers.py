@@ -14,7 +14,19 @@ from typing import Any, cast
 
 from chipfit.errors import TrainingFailed
 from chipfit.graph.graph import Graph
-from chipfit.run.jobs import SUPERNET, Job, Judged, Judging, Outcome, Progress, Setting, task_of
+from chipfit.run.jobs import (
+    SUPERNET,
+    Job,
+    Judged,
+    Judging,
+    Outcome,
+    Progress,
+    Quantising,
+    Result,
+    Setting,
+    Work,
+    task_of,
+)
 from chipfit.run.study import Study
 from chipfit.run.tabular import ACCURACY, looked_up
 from chipfit.tasks.task import Task
@@ -47,7 +59,7 @@ class Workers:
             for process in processes:
                 process.kill()
 
-    def run(self, jobs: Sequence[Job | Judging]) -> Iterator[Progress | Outcome | Judged]:
+    def run(self, jobs: Sequence[Work]) -> Iterator[Progress | Result]:
         """Runs jobs; yields progress, and one outcome for each in the order in which they finish.
 
         A candidate whose training fails or takes its process down is a failed outcome; with one worker that process is
@@ -63,13 +75,11 @@ class Workers:
             if (yield from self._attempt([job])):
                 yield job.lost()
 
-    def _attempt(
-        self, jobs: Sequence[Job | Judging]
-    ) -> Generator[Progress | Outcome | Judged, None, list[Job | Judging]]:
+    def _attempt(self, jobs: Sequence[Work]) -> Generator[Progress | Result, None, list[Work]]:
         """Runs jobs until all are done or a process died; returns those without an outcome."""
         pool = self._started()
         try:
-            running: dict[Future[Outcome | Judged], Job | Judging] = {pool.submit(_remote, job): job for job in jobs}
+            running: dict[Future[Result], Work] = {pool.submit(_remote, job): job for job in jobs}
         except BrokenProcessPool:  # a process died while it had nothing to do
             self.stop()
             return list(jobs)
@@ -122,17 +132,17 @@ def _begin(setting: Setting, news: Any, parent: int) -> None:
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
-def _remote(job: Job | Judging) -> Outcome | Judged:
-    last: Outcome | Judged | None = None
+def _remote(job: Work) -> Result:
+    last: Result | None = None
     for event in work(_shared["setting"], job):
         if isinstance(event, Progress):
             _shared["news"].put(event)
         else:
             last = event
-    return cast(Outcome | Judged, last)
+    return cast(Result, last)
 
 
-def work(setting: Setting, job: Job | Judging) -> Iterator[Progress | Outcome | Judged]:
+def work(setting: Setting, job: Work) -> Iterator[Progress | Result]:
     """Does one job in this process: progress by epoch, then its outcome, its weights written before.
 
     What only this candidate is to blame for is a failed outcome; a file that cannot be read or written, or a name that
@@ -150,6 +160,10 @@ def work(setting: Setting, job: Job | Judging) -> Iterator[Progress | Outcome | 
             from chipfit.run.judging import judged
 
             yield Judged(job.number, judged(setting, job))
+        elif isinstance(job, Quantising):
+            from chipfit.run.integers import quantised
+
+            yield quantised(setting, job)
         else:
             yield from _train(setting, job, begin)
     except TrainingFailed as error:
@@ -202,11 +216,16 @@ def _train(setting: Setting, job: Job, begin: float) -> Iterator[Progress | Outc
 
 
 def _measured(study: Study, task: Task, module: Any, split: str) -> dict[str, float]:
-    """Metrics on a split; "accuracy" is the task's primary metric, whatever its own name."""
+    """Metrics on a split; "accuracy" is the task's primary metric, whatever its own name, with its standard error."""
     from chipfit.accuracy.train import evaluate
 
     metrics = evaluate(module, task, split, device=study.device)
-    return {"accuracy": metrics[task.metric], **metrics}
+    same = {
+        f"accuracy{end}": metrics[f"{task.metric}{end}"]
+        for end in ("", "_standard_error")
+        if task.metric + end in metrics
+    }
+    return {**same, **metrics}
 
 
 def starting_weights(setting: Setting, job: Job, graph: Graph) -> Mapping[str, Any]:

@@ -1,0 +1,91 @@
+"""What is delivered in the end: int8 files of the networks that were trained in full, run on the test split.
+
+Chips of 8 bits run these files, so their accuracy, weights and memory are what counts. The journal keeps what was found
+file by file; a file that could not be written or run is tried again when the run is taken up again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chipfit.files import remove_partials
+from chipfit.run.integers import Integers
+from chipfit.run.jobs import Progress, Quantised, Quantising
+from chipfit.run.problem import COLUMNS, ROUNDING, Problem
+
+if TYPE_CHECKING:
+    from chipfit.run.journal import Journal, Trial
+    from chipfit.run.workers import Workers
+
+NOTE = "int8"
+"""The note of the journal that keeps what was found, and the folder with the files."""
+
+BITS = 8
+
+
+def delivers_int8(problem: Problem) -> bool:
+    """Whether the results of a study are int8 files: chipfit trains, and the chip computes in 8 bits."""
+    precision = problem.estimator.precision
+    return problem.study.accuracy is None and precision.weight_bits == precision.activation_bits == BITS
+
+
+def int8_file(directory: Path, number: int) -> Path:
+    """Where the int8 file of a trial is in a run directory."""
+    return directory / NOTE / f"trial{number:04d}.tflite"
+
+
+def quantise(problem: Problem, journal: Journal, pool: Workers, trials: Sequence[Trial]) -> Iterator[Progress]:
+    """Writes and runs the int8 files of trained trials that the journal does not know yet, and keeps the results.
+
+    Yields one event for each that is there, with the accuracy on the test split. Raises `StorageFull`.
+    """
+    known = read(json.loads(journal.about(NOTE) or "{}"))
+    remove_partials(journal.directory / NOTE)
+    jobs: list[Quantising] = []
+    for trial in trials:
+        file = int8_file(journal.directory, trial.number)
+        if trial.number in known and known[trial.number].ran:
+            yield _told(known[trial.number])
+            continue
+        weights = journal.weights_file(trial.number)
+        jobs.append(Quantising(trial.number, trial.code, weights, file, problem.study.threads))
+    for event in pool.run(jobs):
+        assert isinstance(event, Quantised)
+        file = int8_file(journal.directory, event.number)
+        found = event if event.found is None else _counted(problem, event, file)
+        known[found.number] = found
+        journal.note(NOTE, json.dumps({str(number): asdict(each) for number, each in sorted(known.items())}))
+        yield _told(found)
+
+
+def read(noted: Mapping[str, Mapping[str, Any]]) -> dict[int, Quantised]:
+    """What a journal's note says, by the number of the trial."""
+    return {int(number): _read(dict(each)) for number, each in noted.items()}
+
+
+def _read(each: dict[str, Any]) -> Quantised:
+    if each["found"] is not None:
+        inner: dict[str, Any] = dict(each["found"])
+        inner["in_float"] = tuple(inner["in_float"])
+        each["found"] = Integers(**inner)
+    each["broken"] = tuple(each["broken"])
+    return Quantised(**each)
+
+
+def _counted(problem: Problem, found: Quantised, file: Path) -> Quantised:
+    """The same with what the written file costs, and the limits that it does not hold."""
+    from chipfit.nets.load import load
+
+    estimated = problem.estimator.costs(load(file))
+    costs = {name: float(getattr(estimated, column)[0]) for name, column in COLUMNS.items()}
+    broken = tuple(name for name, limit in problem.limits.items() if costs[name] > limit * (1 + ROUNDING))
+    return replace(found, costs=costs, broken=broken)
+
+
+def _told(found: Quantised) -> Progress:
+    metric = found.found.integer[found.found.metric] if found.found is not None and found.ran else float("nan")
+    return Progress(found.number, 1, 1, metric)
