@@ -193,12 +193,19 @@ def _costs_json(costs: Mapping[str, float], detail: str | None) -> dict[str, Any
 
 def report(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    pictures: Annotated[Path | None, typer.Option(help="A folder to write the pictures into, as files.")] = None,
     json: Json = False,
 ) -> None:
     """The table, the pictures and one self-contained HTML page of a run, finished or not."""
     from chipfit.run.summary import summarise
 
     summary = summarise(directory)
+    if pictures is not None:
+        from chipfit.report.figures import write_figures
+        from chipfit.run.problem import reopen
+
+        for path in write_figures(summary, reopen(summary, progress("preparing")), pictures):
+            notices().print(f"  picture: {path}", highlight=False)
     if json:
         print_json(as_json(summary))
     else:
