@@ -18,6 +18,7 @@ from chipfit.graph.subgraphs import cut
 from chipfit.report import stages
 from chipfit.report.architecture import Row, changes, decision_rows, kind_of, latency_rows, shape_rows
 from chipfit.report.costs import cost_lines
+from chipfit.report.examples import gallery
 from chipfit.report.findings import (
     COST_TITLES,
     accuracy_of,
@@ -102,6 +103,7 @@ def page(summary: Summary, problem: Problem) -> str:
         sources=sources(summary, problem.estimator),
         fronts=[front(points, *WIDE), front(points, *NARROW)] if points else [],
         **_networks(summary, problem),
+        gallery=gallery(summary),
         contributions=contributions(summary),
         trials=[_listed(summary, problem, trial) for trial in summary.trials],
         failures=[_listed(summary, problem, trial) for trial in summary.trials if trial.status == "failed"],

@@ -43,7 +43,7 @@ def quantise(problem: Problem, journal: Journal, pool: Workers, trials: Sequence
 
     Yields one event for each that is there, with the accuracy on the test split. Raises `StorageFull`.
     """
-    known = read(json.loads(journal.about(NOTE) or "{}"))
+    known = known_files(journal)
     remove_partials(journal.directory / NOTE)
     jobs: list[Quantising] = []
     for trial in trials:
@@ -60,6 +60,11 @@ def quantise(problem: Problem, journal: Journal, pool: Workers, trials: Sequence
         known[found.number] = found
         journal.note(NOTE, json.dumps({str(number): asdict(each) for number, each in sorted(known.items())}))
         yield _told(found)
+
+
+def known_files(journal: Journal) -> dict[int, Quantised]:
+    """What a journal keeps of int8 files, by the number of the trial."""
+    return read(json.loads(journal.about(NOTE) or "{}"))
 
 
 def read(noted: Mapping[str, Mapping[str, Any]]) -> dict[int, Quantised]:

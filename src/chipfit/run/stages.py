@@ -20,6 +20,7 @@ from chipfit.errors import InvalidInput, JournalMismatch, TrainingFailed, Unsupp
 from chipfit.graph.ops import Opaque
 from chipfit.nets.network import save_weights
 from chipfit.run.combined import Screening
+from chipfit.run.examples import keep_examples
 from chipfit.run.jobs import SUPERNET, Job, Outcome, Progress, Setting
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem
@@ -101,10 +102,12 @@ class _Run:
         for variant, edits in study.rows.items():
             yield from self._search(variant, self.problem.decisions_of(edits), wanted, screening)
         yield from self._finals(zero, wanted)
+        full = [trial for trial in self.known.values() if trial.stage == "final" and trial.status == "done"]
+        full.sort(key=lambda trial: trial.number)
         if delivers_int8(self.problem):
-            full = [trial for trial in self.known.values() if trial.stage == "final" and trial.status == "done"]
             yield Stage("int8", "", len(full))
-            yield from quantise(self.problem, self.journal, self.pool, sorted(full, key=lambda trial: trial.number))
+            yield from quantise(self.problem, self.journal, self.pool, full)
+        keep_examples(self.problem, self.journal, full)
 
     def _screening(self, baseline: Trial, reference: Trial) -> Generator[Event, None, Screening]:
         """Plans a combined search, once, and trains the supernet that all variants share."""

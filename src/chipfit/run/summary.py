@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from chipfit.errors import InvalidInput
-from chipfit.run import quantised
 from chipfit.run.jobs import Quantised
 from chipfit.run.journal import Journal, Scored, Trial
+from chipfit.run.quantised import known_files
 from chipfit.run.study import Study, make_study
 
 NOTES = ("curation", "plan", "place", "sessions", "schedule", "combined")
@@ -92,7 +92,7 @@ def summarise(directory: Path) -> Summary:
         provenance = json.loads(journal.about("provenance") or "{}")
         notes = {name: json.loads(journal.about(name) or "null") for name in NOTES}
         scores = {stage: journal.scores(stage) for stage in ("screen", "rank")}
-        int8 = quantised.read(json.loads(journal.about(quantised.NOTE) or "{}"))
+        int8 = known_files(journal)
     rows = [_baseline_row(members["baseline"], trials)]
     rows += [_as_written(_row(name, members[name], trials, finished), int8) for name in study.names]
     return Summary(
