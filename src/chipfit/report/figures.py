@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from importlib.resources import files
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
 
 from chipfit.errors import InvalidInput
 from chipfit.files import write_whole
 from chipfit.report.architecture import merged
+from chipfit.report.examples import Gallery, gallery
 from chipfit.report.findings import winner
 from chipfit.report.landscape import CHIP, DOTS, FAINT, INCHES, SMOOTH, STYLE
 from chipfit.report.pictures import front, front_points
@@ -32,10 +36,11 @@ LAYERS = 18
 
 
 def write_figures(summary: Summary, problem: Problem, directory: Path) -> tuple[Path, ...]:
-    """Writes front.svg and layers.svg of a run into a directory, and gives their paths; equal runs give equal files.
+    """Writes pictures of a run into a directory and gives their paths; equal runs give equal files.
 
-    The layers are those of the baseline and of the best network that holds all limits. Raises `InvalidInput` for a run
-    without a trained network, and what `write_whole` raises.
+    front.svg; layers.svg, where something was found, of the baseline and the best network that holds all limits;
+    examples.png, where the task has images. Raises `InvalidInput` for a run without a trained network, and what
+    `write_whole` raises.
     """
     points = front_points(summary, problem.space.decisions)
     if not points:
@@ -46,6 +51,10 @@ def write_figures(summary: Summary, problem: Problem, directory: Path) -> tuple[
     if best is not None and best.trial is not None:
         written.append(directory / "layers.svg")
         write_whole(written[1], _layers(summary, problem, best.name, best.trial))
+    seen = gallery(summary)
+    if seen is not None and all(panel.picture for _, panels in seen.rows for panel in panels):
+        written.append(directory / "examples.png")
+        write_whole(written[-1], _examples(seen))
     return tuple(written)
 
 
@@ -53,11 +62,8 @@ def _standing_alone(picture: str) -> str:
     """The picture of the page as a file: with the page's light colours, and where it stands."""
     style = files("chipfit.report").joinpath("templates/page.css").read_text(encoding="utf-8")
     colours = re.search(r":root \{.*?\}", style, re.DOTALL)
-    rules = [
-        line.strip()
-        for line in style.splitlines()
-        if re.match(r"\.(grid|tick|label|searched|tie|front|error|best|given|beaten)\b|svg \{", line.strip())
-    ]
+    wanted = re.compile(r"svg \{|\.(grid|tick|label|searched|tie|front|error|best|given|beaten)\b")
+    rules = [line for line in map(str.strip, style.splitlines()) if wanted.match(line)]
     sheet = "\n".join([colours[0] if colours else "", "svg { background: #fff; }", *rules])
     return picture.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
         "</title>", f"</title><style>{sheet}</style>", 1
@@ -99,6 +105,26 @@ def _layers(summary: Summary, problem: Problem, name: str, trial: Trial) -> byte
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower left", ncols=2, frameon=False)
         figure.savefig(content, format="svg", dpi=DOTS, metadata={"Date": None})
+    return content.getvalue()
+
+
+def _examples(seen: Gallery) -> bytes:
+    """A column for each example, a row for the truth and each network."""
+    content = io.BytesIO()
+    with rc_context(STYLE):
+        figure = Figure((1.7 * len(seen.rows), 0.5 + 1.7 * len(seen.columns)), layout="constrained")
+        grid = figure.subplots(len(seen.columns), len(seen.rows), squeeze=False)
+        for column, (_, panels) in enumerate(seen.rows):
+            for row, panel in enumerate(panels):
+                axes = grid[row, column]
+                axes.imshow(Image.open(io.BytesIO(base64.b64decode(panel.picture.partition(",")[2]))))
+                axes.set_axis_off()
+                if column == 0:
+                    axes.set_title(plain(seen.columns[row]), loc="left", fontweight="bold")
+        if seen.keys:
+            patches = [Patch(color=colour, label=plain(name)) for colour, name in seen.keys]
+            figure.legend(handles=patches, loc="outside lower left", ncols=6, frameon=False)
+        figure.savefig(content, format="png", dpi=DOTS // 2, metadata={"Software": None})
     return content.getvalue()
 
 
