@@ -257,6 +257,9 @@ def _int8_json(summary: Summary, trial: Trial) -> dict[str, Any]:
         "file_bytes": figure(known.file_bytes, "counted"),
         "costs": _costs_json(known.costs, _predicts(summary)),
         "broken": list(known.broken),
+        "compiled_latency_s": None
+        if known.compiled_s is None
+        else figure(known.compiled_s, f"simulated ({known.compiler})"),
         **_integers_json(known.found),
     }
 

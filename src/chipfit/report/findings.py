@@ -12,6 +12,7 @@ from chipfit.report.words import amount, change, latency, plain, plural, share, 
 if TYPE_CHECKING:
     from chipfit.estimate.estimator import Estimator
     from chipfit.measure.measurement import Source
+    from chipfit.run.jobs import Quantised
     from chipfit.run.journal import Trial
     from chipfit.run.summary import Row, Summary
     from chipfit.spaces.curate import Curated
@@ -64,7 +65,7 @@ class Line:
 
     `state` is "best", "holds", "fails" (it does not hold all limits) or "open" (not known before the run is finished).
     `accuracy` is that of the network (`brief` without its standard error), `int8` that of its int8 file and `file` the
-    size of that; "–" where unknown.
+    size of that; "–" where unknown. `compiled` is the latency of that file by the chip's own compiler.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Line:
     brief: str = "–"
     int8: str = "–"
     file: str = "–"
+    compiled: Figure | None = None
 
 
 def accuracy_of(trial: Trial) -> Accuracy | None:
@@ -208,7 +210,17 @@ def _line(summary: Summary, row: Row, best: Row | None) -> Line:
     known = summary.int8.get(trial.number)
     file = amount("weights", known.file_bytes) if known is not None and known.file_bytes else "–"
     integer, brief = str(int8_accuracy(summary, trial) or "–"), share(accuracy.value) if accuracy is not None else "–"
-    return Line(row.name, state, str(accuracy or "–"), figures, tuple(notes), brief, integer, file)
+    compiled = _compiled(summary, known, None if row.name == "baseline" else baseline)
+    return Line(row.name, state, str(accuracy or "–"), figures, tuple(notes), brief, integer, file, compiled)
+
+
+def _compiled(summary: Summary, known: Quantised | None, baseline: Trial | None) -> Figure | None:
+    """What the chip's own compiler says of a row's int8 file, and how much less that is than of the baseline's."""
+    if known is None or known.compiled_s is None:
+        return None
+    before = summary.int8.get(baseline.number) if baseline is not None else None
+    changed = change(known.compiled_s, before.compiled_s) if before is not None and before.compiled_s else ""
+    return Figure(amount("latency", known.compiled_s), changed)
 
 
 def _int8_notes(summary: Summary, trial: Trial) -> list[str]:
@@ -319,8 +331,10 @@ def sources(summary: Summary, estimator: Estimator | None = None) -> list[str]:
     written = any(each.costs for each in summary.int8.values())
     own = "parameters: counted in the network; " if written else "parameters, "
     where = "the int8 file, read back" if written else "the network"
+    compilers = sorted({each.compiler for each in summary.int8.values() if each.compiled_s is not None})
     return [
         f"latency: predicted by the estimator for {study.target}{spread}{trained}",
+        *(f"compiled: latency of the int8 file by {name}" for name in compilers),
         "energy: predicted by the same estimator (modelled, not measured)",
         accuracy,
         f"{own}weights, peak RAM: counted in {where} (peak RAM: activations alive at once)",

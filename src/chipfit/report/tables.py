@@ -87,6 +87,8 @@ def comparison(summary: Summary, estimator: Estimator | None = None) -> Group:
     parts: list[RenderableType] = [table]
     if files := [f"{plain(line.name)} {line.file}" for line in lines if line.file != "–"]:
         parts.append(remark([f"int8 files, in {summary.directory / 'int8'}: {', '.join(files)}"]))
+    if times := [f"{plain(line.name)} {line.compiled.text} {line.compiled.change}" for line in lines if line.compiled]:
+        parts.append(remark([f"compiled: {', '.join(map(str.rstrip, times))}"], ""))
     if notes := [note for line in lines for note in _notes(line)]:
         parts.append(remark(notes, "yellow"))
     return Group(*parts, remark(sources(summary, estimator)))

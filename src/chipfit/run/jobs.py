@@ -92,7 +92,8 @@ class Quantised:
     """The int8 file of a trial: its size, how it does beside the network, and what it costs when it is read back.
 
     `costs` are in SI units by the names that studies use, `broken` those that are above a limit of the study. `found`
-    is None where there is no such file, with the reason in `why`.
+    is None where there is no such file, with the reason in `why`. `compiled_s` is the latency of the file by the chip's
+    own compiler, named in `compiler`; None where it is not installed, or for what `compiler` says then.
     """
 
     number: int
@@ -101,6 +102,8 @@ class Quantised:
     costs: Mapping[str, float] = field(default_factory=dict[str, float])
     broken: tuple[str, ...] = ()
     why: str = ""
+    compiled_s: float | None = None
+    compiler: str = ""
 
     @property
     def ran(self) -> bool:

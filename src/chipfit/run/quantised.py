@@ -12,12 +12,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chipfit.errors import InvalidInput
+from chipfit.estimate.check import check
 from chipfit.files import remove_partials
+from chipfit.measure.vela import installed
 from chipfit.run.integers import Integers
 from chipfit.run.jobs import Progress, Quantised, Quantising
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem
+from chipfit.targets.target import Vela
 
 if TYPE_CHECKING:
+    from chipfit.estimate.estimator import Estimator
+    from chipfit.nets.network import Network
     from chipfit.run.journal import Journal, Trial
     from chipfit.run.workers import Workers
 
@@ -85,10 +91,25 @@ def _counted(problem: Problem, found: Quantised, file: Path) -> Quantised:
     """The same with what the written file costs, and the limits that it does not hold."""
     from chipfit.nets.load import load
 
-    estimated = problem.estimator.costs(load(file))
+    network = load(file)
+    estimated = problem.estimator.costs(network)
     costs = {name: float(getattr(estimated, column)[0]) for name, column in COLUMNS.items()}
     broken = tuple(name for name, limit in problem.limits.items() if costs[name] > limit * (1 + ROUNDING))
-    return replace(found, costs=costs, broken=broken)
+    compiled_s, compiler = _compiled(problem.estimator, network)
+    return replace(found, costs=costs, broken=broken, compiled_s=compiled_s, compiler=compiler)
+
+
+def _compiled(estimator: Estimator, network: Network) -> tuple[float | None, str]:
+    """The latency of a file by the chip's own compiler, with its name; None with the reason where it cannot say."""
+    if not isinstance(estimator.target.tool, Vela) or installed() is None:
+        return None, ""
+    try:
+        found = check(estimator, network)
+    except InvalidInput as error:
+        return None, str(error)
+    if found.elsewhere:
+        return None, f"{len(found.elsewhere)} subgraphs run on the host's processor"
+    return found.measured.latency_s, f"{found.measured.source.tool} {found.measured.source.version}"
 
 
 def _told(found: Quantised) -> Progress:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -94,18 +95,31 @@ def summarise(directory: Path) -> Summary:
         scores = {stage: journal.scores(stage) for stage in ("screen", "rank")}
         int8 = known_files(journal)
     rows = [_baseline_row(members["baseline"], trials)]
-    rows += [_as_written(_row(name, members[name], trials, finished), int8) for name in study.names]
+    rows += [
+        as_written(_row(name, members[name], trials, finished), study, int8, members["baseline"]["final"])
+        for name in study.names
+    ]
     return Summary(
         directory, study, finished, tuple(rows), tuple(trials.values()), members, provenance, notes, scores, int8
     )
 
 
-def _as_written(row: Row, int8: Mapping[int, Quantised]) -> Row:
-    """A row that holds all limits does not where its int8 file breaks one."""
+def as_written(row: Row, study: Study, int8: Mapping[int, Quantised], baseline: Sequence[int]) -> Row:
+    """A row that holds all limits does not where its int8 file breaks one, by the estimate or the chip's compiler."""
     found = int8.get(row.trial.number) if row.trial is not None else None
-    if not row.holds or found is None or not found.broken:
+    if not row.holds or found is None:
         return row
-    return replace(row, holds=False, note="the network holds all limits, its int8 file does not")
+    if found.broken:
+        return replace(row, holds=False, note="the network holds all limits, its int8 file does not")
+    bound = study.limits.costs.get("latency")
+    given = int8[baseline[0]].compiled_s if baseline and baseline[0] in int8 else None
+    unit = (given or math.inf) if bound is not None and bound.relative else 1.0
+    if bound is not None and found.compiled_s is not None and found.compiled_s > bound.value * unit:
+        above = found.compiled_s / (bound.value * unit) - 1
+        return replace(
+            row, holds=False, note=f"compiled by {found.compiler} it is {above:.1%} above the limit on latency"
+        )
+    return row
 
 
 def _baseline_row(members: Mapping[str, tuple[int, ...]], trials: Mapping[int, Trial]) -> Row:
