@@ -14,7 +14,11 @@ from chipfit.run.summary import Summary
 def test_the_files_stand_alone_and_are_the_same_every_time(finished: Summary, problem: Problem, tmp_path: Path) -> None:
     first = write_figures(finished, problem, tmp_path / "a")
     again = write_figures(finished, problem, tmp_path / "b")
-    assert [path.name for path in first] == ["front.svg", "layers.svg"]  # no examples are kept with this run
+    assert [path.name for path in first] == [
+        "front.svg",
+        "layers.svg",
+        "landscape.svg",
+    ]  # no examples are kept with this run
     for path, other in zip(first, again, strict=True):
         assert path.read_bytes() == other.read_bytes()
         root = ElementTree.fromstring(path.read_text())
@@ -50,4 +54,4 @@ def test_without_a_trained_network_there_is_nothing_to_draw(empty: Summary, prob
 
 
 def test_where_nothing_was_found_only_the_front_is_drawn(unfinished: Summary, problem: Problem, tmp_path: Path) -> None:
-    assert [path.name for path in write_figures(unfinished, problem, tmp_path)] == ["front.svg"]
+    assert [path.name for path in write_figures(unfinished, problem, tmp_path)] == ["front.svg", "landscape.svg"]

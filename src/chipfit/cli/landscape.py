@@ -41,7 +41,8 @@ def landscape(
 
     Of a model every channel count of a layer is looked at, by default of the slowest one.
     """
-    from chipfit.report.landscape import check_ending, write_picture
+    from chipfit.report.landscape import check_ending, path_of, write_picture
+    from chipfit.run.summary import summarise
     from chipfit.spaces import landscape as landscapes
     from chipfit.spaces.curate import curate
 
@@ -51,7 +52,7 @@ def landscape(
     if model.endswith(".toml"):
         problem = _study(Path(model), target, estimator, run)
         space, prepared, used = problem.space, problem.prepared, problem.estimator
-        steps = _steps(run) if run is not None else []
+        steps = path_of(summarise(run)) if run is not None else []
         names = decision or [landscapes.widest(space, prepared)]
     else:
         space, names, used = _model(model, target, decision or [], estimator, shape, run)
@@ -116,21 +117,6 @@ def _model(
     given = {name: int(groups[name].width) for name in names}  # type: ignore[arg-type]
     graph = open_widths(network.graph, groups={name: range(1, width * 5 // 4 + 1) for name, width in given.items()})
     return graph, [f"{name}.width" for name in names], used
-
-
-def _steps(run: Path) -> list[Step]:
-    """What the searches of a run tried, in order, and which of it nothing before was as good as."""
-    import numpy as np
-
-    from chipfit.report.landscape import Step
-    from chipfit.run.summary import summarise
-    from chipfit.search.pareto import front_mask
-
-    tried = [trial for trial in summarise(run).trials if trial.stage != "final" and "latency" in trial.costs]
-    values = np.array(
-        [[trial.costs["latency"], -trial.metrics.get("accuracy", np.nan)] for trial in tried], dtype=np.float64
-    ).reshape(-1, 2)
-    return [Step(trial.code, bool(front_mask(values[: i + 1])[i])) for i, trial in enumerate(tried)]
 
 
 def _headline(found: Landscape, title: str) -> str:

@@ -20,9 +20,11 @@ from chipfit.files import write_whole
 from chipfit.report.architecture import merged
 from chipfit.report.examples import Gallery, gallery
 from chipfit.report.findings import winner
-from chipfit.report.landscape import CHIP, DOTS, FAINT, INCHES, SMOOTH, STYLE
+from chipfit.report.landscape import CHIP, DOTS, FAINT, INCHES, SMOOTH, STYLE, path_of, write_picture
 from chipfit.report.pictures import front, front_points
 from chipfit.report.words import plain
+from chipfit.spaces.curate import curate
+from chipfit.spaces.landscape import landscape, widest
 
 if TYPE_CHECKING:
     from chipfit.estimate.estimator import LayerCost
@@ -39,8 +41,8 @@ def write_figures(summary: Summary, problem: Problem, directory: Path) -> tuple[
     """Writes pictures of a run into a directory and gives their paths; equal runs give equal files.
 
     front.svg; layers.svg, where something was found, of the baseline and the best network that holds all limits;
-    examples.png, where the task has images. Raises `InvalidInput` for a run without a trained network, and what
-    `write_whole` raises.
+    landscape.svg, along one decision, with the path of the searches; examples.png, where the task has images. Raises
+    `InvalidInput` for a run without a trained network, and what `write_whole` raises.
     """
     points = front_points(summary, problem.space.decisions)
     if not points:
@@ -51,6 +53,8 @@ def write_figures(summary: Summary, problem: Problem, directory: Path) -> tuple[
     if best is not None and best.trial is not None:
         written.append(directory / "layers.svg")
         write_whole(written[1], _layers(summary, problem, best.name, best.trial))
+    written.append(directory / "landscape.svg")
+    _landscape(summary, problem, written[-1])
     seen = gallery(summary)
     if seen is not None and all(panel.picture for _, panels in seen.rows for panel in panels):
         written.append(directory / "examples.png")
@@ -106,6 +110,17 @@ def _layers(summary: Summary, problem: Problem, name: str, trial: Trial) -> byte
         figure.legend(loc="outside lower left", ncols=2, frameon=False)
         figure.savefig(content, format="svg", dpi=DOTS, metadata={"Date": None})
     return content.getvalue()
+
+
+def _landscape(summary: Summary, problem: Problem, file: Path) -> None:
+    """Latency along the decision that matters most, with what the searches tried."""
+    found = landscape(problem.space, problem.prepared, [widest(problem.space, problem.prepared)])
+    curated = problem.curated
+    if curated is None and problem.prepared.tables is not None:
+        curated = curate(problem.space, problem.prepared.tables)
+    kept = [curated.kept[index] for index in found.decisions] if curated is not None else [()]
+    title = f"{summary.study.name} on {problem.estimator.target.name}"
+    write_picture(found, kept, path_of(summary), title, "all other decisions as given", file)
 
 
 def _examples(seen: Gallery) -> bytes:

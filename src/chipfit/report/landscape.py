@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 from chipfit.errors import InvalidInput
 from chipfit.files import write_whole
 from chipfit.report.words import plain
+from chipfit.search.pareto import front_mask
 from chipfit.spaces.landscape import Landscape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.typing import RcKeyType
+
+    from chipfit.run.summary import Summary
 
 Floats = NDArray[np.float64]
 
@@ -59,6 +62,15 @@ class Step:
 
     code: tuple[int, ...]
     better: bool
+
+
+def path_of(summary: Summary) -> list[Step]:
+    """What the searches of a run tried, in order, and which of it nothing before was as good as."""
+    tried = [trial for trial in summary.trials if trial.stage != "final" and "latency" in trial.costs]
+    values = np.array(
+        [[trial.costs["latency"], -trial.metrics.get("accuracy", np.nan)] for trial in tried], dtype=np.float64
+    ).reshape(-1, 2)
+    return [Step(trial.code, bool(front_mask(values[: i + 1])[i])) for i, trial in enumerate(tried)]
 
 
 def check_ending(path: Path) -> None:
