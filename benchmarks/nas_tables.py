@@ -12,7 +12,8 @@ accel     the same on Accel-NASBench, whose domain is the networks that are list
 overhead  seconds of ask and tell per candidate.
 
 The options of every decision are shuffled by the seed, so no search can profit from their order. What guided search
-does was settled on the short schedule, the validation column and Accel-NASBench's A100; nothing was set per table.
+does was settled on the short schedule, the validation column, the latencies of gold_6240 and the Edge TPU, and the
+devices of Accel-NASBench, so that these say less than the others; nothing was set per table.
 "topology" is computed from the cell alone: the most convolutions on a way through, and the fewest. Deeper is more
 expressive and a short way keeps gradients, as He et al. 2016 argue; no accuracy was used.
 """
