@@ -5,7 +5,7 @@
 Applications: detection, blood-cells, classification, cifar10, segmentation, camvid, speech, keywords. Those on data of
 others look for it in the directory that CHIPFIT_TEST_DATA names, or in ../shared/data. Each seed draws its own images
 (or splits, where the images are given), initial weights and search; runs are kept in DIR (runs/applications), and the
-same command goes on. --quick trains a tenth: it shows that all works, its accuracies say little. A row is the median
+same command goes on. --quick trains a sixth: it shows that all works, its accuracies say little. A row is the median
 over seeds of what the chosen networks gain, with the least and the most in brackets where there are several; accuracies
 are those of the int8 files on the test split, as the difference to the baseline's of the same seed.
 """
@@ -47,13 +47,6 @@ EXAMPLES: Mapping[str, str] = {
 TARGETS = ("neural-engine", "ethos-u85-1024")
 SEEDS = (11, 12, 13)
 """No study was settled on images of these seeds."""
-QUICK: Mapping[str, Any] = {
-    "training.baseline_epochs": 3,
-    "training.final_epochs": 1,
-    "search.epochs": 1,
-    "search.trials": 2,
-    "search.finalists": 1,
-}
 COLUMNS = ("latency", "compiled", "weights", "peak_memory", "int8", "float")
 
 
@@ -128,14 +121,19 @@ def _there(path: Path) -> Path:
 
 def run(application: str, target: str, seed: int, out: Path, quick: bool) -> Summary:
     """One study, from where it was left."""
-    name = f"{application}-{target}-{seed}{'-quick' if quick else ''}"
-    settings = overrides(application, out / "data" / application) | (dict(QUICK) if quick else {})
-    settings |= {"seed": seed, "task.seed": seed, "target": target, "name": name}
+    name = f"{application}-{target}-{seed}"
+    settings = overrides(application, out / "data" / application) | {
+        "seed": seed,
+        "task.seed": seed,
+        "target": target,
+        "name": name,
+    }
     study = load_study(HERE.parent / "examples" / f"{EXAMPLES[application]}.toml", settings)
-    for event in launch(study, out / name):
+    study = study.quick if quick else study
+    for event in launch(study, out / study.name):
         if isinstance(event, Stage):
-            print(f"  {name}: {event.name} {event.variant}", flush=True)
-    return summarise(out / name)
+            print(f"  {study.name}: {event.name} {event.variant}", flush=True)
+    return summarise(out / study.name)
 
 
 def figures(summary: Summary, row: Row) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -253,3 +254,19 @@ def test_a_curation_that_does_not_fit_is_named(curate: object, named: str) -> No
     assert "\n" not in str(caught.value)
     with pytest.raises(InvalidInput, match="opens no decision"):
         make_study({**GOOD, "space": {"curate": True}})
+
+
+@pytest.mark.parametrize("budget", [None, "30 min"])
+def test_a_quick_study_trains_less_and_is_another_run(tiny: Any, budget: str | None) -> None:
+    search = {"trials": 7, "epochs": 4, "finalists": 3}
+    if budget is not None:
+        search |= {"algorithm": "combined", "budget": budget}
+    study = tiny(search=search, training={"baseline_epochs": 20, "final_epochs": 1})
+    quick = study.quick
+    assert (quick.search.trials, quick.search.epochs, quick.search.finalists) == (4, 1, 1)
+    assert (quick.training.baseline_epochs, quick.training.final_epochs) == (4, 1)
+    assert quick.search.budget == (None if budget is None else 300.0)
+    assert quick.name == "tiny-quick"
+    assert quick.digest != study.digest
+    assert quick.space == study.space
+    assert quick.variants == study.variants

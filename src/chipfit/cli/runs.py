@@ -32,6 +32,7 @@ def search(
     workers: Annotated[int | None, typer.Option(help="Processes that train side by side.")] = None,
     limit: Annotated[list[str] | None, typer.Option(help="COST=BOUND, such as latency=2ms; again for more.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any key of the study: KEY=VALUE.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A sixth of the training: shows all, proves nothing.")] = False,
     json: Json = False,
 ) -> None:
     """The main job: find faster or smaller networks within the limits. The same command again resumes it.
@@ -45,6 +46,7 @@ def search(
 
     options = {"seed": seed, "task.data": data, "target": target, "workers": workers, "estimator": absolute(estimator)}
     loaded = load_study(study, overrides(limit or [], options, set_ or []))
+    loaded = loaded.quick if quick else loaded
     directory = out or Path("runs") / loaded.name
     _announce(loaded, directory)
     begin = time.monotonic()
