@@ -49,7 +49,7 @@ def _random(domain: Domain, seed: int, trials: int) -> Algorithm:
 
 
 def _guided(domain: Domain, seed: int, trials: int) -> Algorithm:
-    return Guided(domain, seed, fit)
+    return Guided(domain, seed, fit, domain.hints)
 
 
 def _reinforce(domain: Domain, seed: int, trials: int) -> Algorithm:
