@@ -5,7 +5,8 @@ import tomllib
 from pathlib import Path
 
 from chipfit.run.launch import ALGORITHMS
-from chipfit.run.settings import COMBINED, SearchSettings
+from chipfit.run.settings import COMBINED, CONVERGE, SearchSettings
+from chipfit.run.study import make_study
 
 PAGE = (Path(__file__).parents[1] / "docs" / "search.md").read_text(encoding="utf-8")
 
@@ -14,9 +15,12 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_study_on_the_page_is_one() -> None:
-    (section,) = blocks("toml")
-    settings = SearchSettings.model_validate(tomllib.loads(section)["search"])
+def test_the_studies_on_the_page_are_some() -> None:
+    combined, converging = (tomllib.loads(section) for section in blocks("toml"))
+    study = make_study({"name": "page", "model": "mobilenet_v2-0.35-96", "target": "neural-engine", **converging})
+    assert study.search.converges
+    assert study.search.converge == type(study.search.converge)()
+    settings = SearchSettings.model_validate(combined["search"])
     assert settings.combines
     assert settings.budget == 1800
     assert settings.combined == type(settings.combined)()  # the page shows the defaults
@@ -24,7 +28,7 @@ def test_the_study_on_the_page_is_one() -> None:
 
 def test_all_algorithms_are_named() -> None:
     named = set(re.findall(r"`(\w+)`", PAGE[PAGE.index("A study chooses") : PAGE.index("## The combined")]))
-    assert {*ALGORITHMS, COMBINED} <= named
+    assert {*ALGORITHMS, COMBINED, CONVERGE} <= named
 
 
 def test_the_lines_of_python_run(capsys) -> None:  # type: ignore[no-untyped-def]

@@ -173,6 +173,19 @@ def test_a_landing_is_the_most_probable_network_near_the_target(costs: SpaceCost
     assert latency_s == pytest.approx(float(costs.latency_s(best[None])[0]))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_landing_holds_a_limit_wherever_the_target_is(costs: SpaceCosts, seed: int) -> None:
+    distribution = skewed(costs.graph.cardinalities, seed)
+    latency_s = costs.latency_s(every(costs.graph))
+    for most_s in np.quantile(latency_s, (0.05, 0.4, 0.8), method="nearest"):
+        for target_s in (most_s, most_s * 1.3):
+            code, landed_s = landing(distribution, costs, float(target_s), 0, float(most_s))
+            assert landed_s <= most_s
+            assert landed_s == costs.latency_s(np.array([code]))[0]
+    # Where nothing holds it, the nearest is given, and it is for the caller to say so.
+    assert landing(distribution, costs, float(latency_s.min()), 0, float(latency_s.min()) / 2)[1] >= latency_s.min()
+
+
 def test_a_target_that_no_network_meets_is_refused_before_training(costs: SpaceCosts) -> None:
     latency_s = costs.latency_s(every(costs.graph))
     for target_s, nearest in ((latency_s.min() / 2, latency_s.min()), (latency_s.max() * 2, latency_s.max())):

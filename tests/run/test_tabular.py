@@ -1,21 +1,27 @@
 """Whole studies in which accuracies are looked up: seconds, the same journal, gaps of the table as failed trials."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chipfit.errors import InvalidInput, JournalMismatch, TrainingFailed
 from chipfit.graph.build import Builder, conv_bn_act
 from chipfit.graph.graph import Graph
+from chipfit.graph.totals import count_macs, count_parameters
 from chipfit.graph.values import choose
+from chipfit.run import launch as launching
 from chipfit.run import tabular
 from chipfit.run.export import network_of
 from chipfit.run.launch import launch
 from chipfit.run.problem import reopen
 from chipfit.run.study import Study, load_study, make_study
 from chipfit.run.summary import summarise
+from chipfit.search.algorithm import Domain, Hints
+from chipfit.search.guided import Fit, Guided
 
 WIDTHS = (8, 16, 24, 32)
 
@@ -77,6 +83,20 @@ def test_a_study_is_looked_up_and_a_small_space_is_exhausted(study: Study, tmp_p
         network_of(reopen(summary), summary, summary.trials[1])
 
 
+def test_what_comes_next_is_what_can_be_done(study: Study, tmp_path: Path, chipfit: Any) -> None:
+    lines = [
+        'name = "tabular"', 'model = "published:tiny"', 'target = "neural-engine"', 'accuracy = "table:nets.csv"',
+        "table = {column = 'full'}", "space = {given = true}", "[search]", "trials = 3", 'algorithm = "guided"',
+        "[limits]", "accuracy_drop = 1.0",
+    ]  # fmt: skip
+    (tmp_path / "study.toml").write_text("\n".join(lines))
+    _, shown, _ = chipfit("search", tmp_path / "study.toml", "--out", tmp_path / "run")
+    assert "chipfit export" not in shown
+    assert f"chipfit report {tmp_path / 'run'} --json" in shown.replace("\n", "")
+    _, listed, _ = chipfit("report", tmp_path / "run", "--json")
+    assert {tuple(trial["code"]) for trial in json.loads(listed)["trials"]} >= {(0, 0)}
+
+
 def test_the_search_may_see_a_short_schedule(study: Study, tmp_path: Path) -> None:
     columns = {"column": "full", "search_column": "short", "test_column": "held_out"}
     list(launch(make_study(settings(tmp_path, table=columns)), tmp_path / "run"))
@@ -85,6 +105,27 @@ def test_the_search_may_see_a_short_schedule(study: Study, tmp_path: Path) -> No
         full, short = 0.6 + 0.05 * first + 0.02 * second, 0.5 + 0.04 * first + 0.02 * second
         assert trial.metrics["accuracy"] == pytest.approx(short if trial.stage == "search" else full)
         assert ("test_accuracy" in trial.metrics) == (trial.stage == "final")
+
+
+def test_guided_search_is_given_what_is_known_of_every_network(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    class Watched(Guided):
+        def __init__(self, domain: Domain, seed: int, fit: Fit, hints: Hints | None = None) -> None:
+            codes = np.array([(0, 0), (1, 0), (3, 3)])
+            assert hints is not None
+            seen.append(hints(codes))
+            super().__init__(domain, seed, fit, hints)
+
+    monkeypatch.setattr(launching, "Guided", Watched)
+    list(launch(study, tmp_path / "run"))
+    (found,) = seen
+    closed = [space().close(code) for code in ((0, 0), (1, 0), (3, 3))]
+    assert found[:, 0].tolist() == [count_macs(graph) for graph in closed]
+    assert found[:, 1].tolist() == [count_parameters(graph) for graph in closed]
+    assert found[:, 2:].tolist() == [[3, -3]] * 3
 
 
 def test_gaps_of_the_table_are_failed_trials_with_the_reason(study: Study, tmp_path: Path) -> None:

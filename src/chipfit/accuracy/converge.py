@@ -96,6 +96,17 @@ class Convergence:
     seconds: float = 0.0
 
 
+def moves_of(recipe: Recipe, task: Task, how: Converging) -> float:
+    """Steps of the distribution in a training. Raises `InvalidInput` where they are too few to choose by."""
+    moves = recipe.epochs * steps_of(recipe, task) * (1 - how.warmup)
+    if moves < LEAST_MOVES:
+        raise InvalidInput(
+            f"{moves:.0f} training steps are left after the warm-up, a distribution needs {LEAST_MOVES}: give "
+            "more epochs or images, or smaller batches"
+        )
+    return moves
+
+
 def converge(
     supernet: Supernet,
     task: Task,
@@ -108,17 +119,21 @@ def converge(
     checkpoint: Path | None = None,
     how: Converging | None = None,
     sandwich: Sandwich | None = None,
+    most_s: float = math.inf,
 ) -> Iterator[Convergence]:
     """Trains weights and distribution together, yielding after every epoch; the last `code` is the answer.
 
-    `costs` are those of the supernet's space. Resumes from its `checkpoint` to the same result. Raises what
-    `train_supernet` does, and before anything is trained `InvalidInput` where there is nothing to choose, too little
-    training, or for the gradient nothing to relax, and `LimitImpossible` where no network is near the target.
+    That network takes no longer than `most_s` where any such was found. `costs` are those of the supernet's space.
+    Resumes from its `checkpoint` to the same result. Raises what `train_supernet` does, and before anything is trained
+    `InvalidInput` where there is nothing to choose, too little training, or for the gradient nothing to relax, and
+    `LimitImpossible` where no network is near the target.
     """
     if costs.graph != supernet.space:
         raise InvalidInput("the costs are of another space than the supernet; prepare the estimator with its space")
     check_target(costs, target_s)
-    run = _Run(supernet, task, recipe, costs, target_s, seed, device, how or Converging(), sandwich or Sandwich())
+    run = _Run(
+        supernet, task, recipe, costs, target_s, seed, device, how or Converging(), sandwich or Sandwich(), most_s
+    )
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
         yield from (_read(each) for each in run.training.history)
@@ -150,23 +165,21 @@ class _Run:
         device: str,
         how: Converging,
         sandwich: Sandwich,
+        most_s: float,
     ) -> None:
         self.supernet, self.task, self.recipe, self.costs = supernet, task, recipe, costs
         self.target_s, self.seed, self.device, self.how, self.sandwich = target_s, seed, device, how, sandwich
+        self.most_s = most_s
         self.where = resolve_device(device)
         supernet.to(self.where)
         self.steps = steps_of(recipe, task)
-        name = f"converging, {how}, {sandwich}, {target_s!r} s, {costs.estimator.target.name}, seed {seed}"
+        times = f"{target_s!r} s, at most {most_s!r} s"
+        name = f"converging, {how}, {sandwich}, {times}, {costs.estimator.target.name}, seed {seed}"
         self.training = Training(supernet, recipe, name)
         self.distribution = Distribution(supernet.space.cardinalities, self.where)
         self.expected = ExpectedLatency(costs, self.where)
         self.relaxed = Relaxed(supernet) if how.method == "gradient" else None
-        self.moves = recipe.epochs * self.steps * (1 - how.warmup)
-        if self.moves < LEAST_MOVES:
-            raise InvalidInput(
-                f"{self.moves:.0f} training steps are left after the warm-up, a distribution needs {LEAST_MOVES}: give "
-                "more epochs or images, or smaller batches"
-            )
+        self.moves = moves_of(recipe, task, how)
         self.adam = torch.optim.Adam([self.distribution.logits], betas=(0.5, 0.99))
 
     def epoch(self, number: int) -> Convergence:
@@ -267,7 +280,7 @@ class _Run:
             expected = float(self.expected(self.distribution, np.random.default_rng([self.seed, 3, number])))
             entropy = float(self.distribution.entropy())
         most = float(np.log(np.array(self.supernet.space.cardinalities)).sum())
-        code, latency_s = landing(self.distribution, self.costs, self.target_s, self.seed)
+        code, latency_s = landing(self.distribution, self.costs, self.target_s, self.seed, self.most_s)
         metrics = supernet_metrics(self.supernet, code, self.task, images=WATCHED, seed=self.seed, device=self.device)
         return Convergence(number, loss, expected, entropy / most, code, latency_s, metrics)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,7 @@ FARTHEST = 0.03
 """How far off the target the nearest network of a space may be for a search to begin."""
 
 DRAWN = 4096
+_BEYOND = 1e6
 MOST_PROBABLE = 48
 """Changes of one decision that are tried two at a time: those that cost least probability."""
 
@@ -159,19 +161,22 @@ def check_target(costs: SpaceCosts, target_s: float) -> None:
         )
 
 
-def landing(distribution: Distribution, costs: SpaceCosts, target_s: float, seed: int) -> tuple[Code, float]:
+def landing(
+    distribution: Distribution, costs: SpaceCosts, target_s: float, seed: int, most_s: float = math.inf
+) -> tuple[Code, float]:
     """The most probable network within `TOLERANCE` of the target and its latency; the nearest found where none is.
 
-    Looked for among draws, and among changes of up to two decisions of the most probable network.
+    One above `most_s` is taken only where none below it was found. Looked for among draws, and among changes of up to
+    two decisions of the most probable network.
     """
     chances = [each.detach().cpu().numpy() for each in distribution.probabilities]
     generator = np.random.default_rng(seed)
     mode = np.array([int(each.argmax()) for each in chances], np.int64)
     codes = np.unique(np.concatenate([_near(mode, chances), draw(chances, DRAWN, generator)]), axis=0)
-    off = np.abs(costs.latency_s(codes) / target_s - 1)
+    off = _off(costs.latency_s(codes), target_s, most_s)
     while off.min() > TOLERANCE:
         around = _near(codes[off.argmin()], chances)
-        nearer = np.abs(costs.latency_s(around) / target_s - 1)
+        nearer = _off(costs.latency_s(around), target_s, most_s)
         if nearer.min() >= off.min():
             break
         codes, off = around, nearer
@@ -179,6 +184,11 @@ def landing(distribution: Distribution, costs: SpaceCosts, target_s: float, seed
     logs = distribution.log_probability(codes[allowed]).detach().cpu().numpy()
     best = allowed[np.lexsort((off[allowed], -logs))[0]]
     return tuple(codes[best].tolist()), float(costs.latency_s(codes[best : best + 1])[0])
+
+
+def _off(latency_s: NDArray[np.float64], target_s: float, most_s: float) -> NDArray[np.float64]:
+    """How far off the target, relative to it; above `most_s` farther than anything below."""
+    return np.abs(latency_s / target_s - 1) + np.where(latency_s > most_s, _BEYOND, 0.0)
 
 
 def _near(code: Codes, chances: Sequence[NDArray[np.floating]]) -> Codes:

@@ -68,6 +68,15 @@ def search(
 
 def _what_next(summary: Summary, best: Row | None, seconds: float) -> None:
     """How many networks were trained, and the command that hands over the result."""
+    from chipfit.run.tabular import ACCURACY
+
+    if (summary.study.accuracy or "").startswith(ACCURACY):
+        people().print(
+            f"  {len(summary.trials)} accuracies looked up, nothing was trained: there are no weights to export\n"
+            f"  next:   chipfit report {summary.directory} --json lists every network and its decisions",
+            highlight=False,
+        )
+        return
     name = best.name.split()[0] if best is not None else "baseline"
     people().print(
         f"  {len(summary.trials)} trainings, {summary.seconds / 60:.1f} worker minutes "

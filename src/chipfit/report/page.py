@@ -179,7 +179,8 @@ def contributions(summary: Summary) -> list[Contribution]:
         own = [by_number[number] for number in numbers if number not in taken]
         if variant == "baseline" or not numbers:
             continue
-        parts.append((f"search {variant}", own, _searched(by_number, numbers, len(numbers) - len(own))))
+        name = "converging search" if summary.study.search.converges else "search"
+        parts.append((f"{name} {variant}", own, _searched(by_number, numbers, len(numbers) - len(own))))
         taken.update(numbers)
     rest = [trial for trial in summary.trials if trial.stage in ("search", "reference") and trial.number not in taken]
     if rest:
@@ -215,6 +216,7 @@ def curated(problem: Problem) -> tuple[str, list[str]] | None:
 def _searched(trials: Mapping[int, Trial], numbers: Sequence[int], shared: int) -> str:
     costs = [trials[number].costs["latency"] for number in numbers if trials[number].status == "done"]
     fastest = f"latencies from {amount('latency', min(costs))} to {amount('latency', max(costs))}" if costs else ""
+    fastest = f"latency {amount('latency', costs[0])}" if len(costs) == 1 else fastest
     again = f"{shared} more known from before" if shared else ""
     return "; ".join(part for part in (fastest, again) if part)
 

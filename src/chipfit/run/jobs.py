@@ -20,7 +20,22 @@ if TYPE_CHECKING:
 SUPERNET = "supernet"
 """The stage of the one job that trains the weights of all networks at once."""
 
+CONVERGE = "converge"
+"""The stage of the jobs that train weights and choice together, one for each variant."""
+
 DIED = "its process died (out of memory? a script must start a run under `if __name__ == '__main__':`)"
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a converging training chooses from, and where it lands: near `target_s`, at `most_s` at the most.
+
+    `kept` are the indices of the options of every decision of the space that are open to it.
+    """
+
+    kept: tuple[tuple[int, ...], ...]
+    target_s: float
+    most_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +43,7 @@ class Job:
     """One network to train. `start` is the file with the weights to inherit from, None for fresh weights.
 
     `floors` are the accuracies below which training stops, by epoch; `test` asks for metrics on the test split;
-    `threads` is how many PyTorch may use.
+    `threads` is how many PyTorch may use. A converging training has an `aim`; its `code` is that of the baseline.
     """
 
     number: int
@@ -42,6 +57,7 @@ class Job:
     floors: tuple[float, ...] = ()
     test: bool = False
     threads: int = 1
+    aim: Aim | None = None
 
     def lost(self) -> Outcome:
         """The outcome of a job that took its process down."""
@@ -123,7 +139,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended; see `journal.Trial`."""
+    """How a job ended; see `journal.Trial`. `code` is that of a network that the job itself chose."""
 
     number: int
     status: str
@@ -131,6 +147,7 @@ class Outcome:
     history: tuple[float, ...] = ()
     seconds: float = 0.0
     why: str = ""
+    code: tuple[int, ...] | None = None
 
 
 Work = Job | Judging | Quantising

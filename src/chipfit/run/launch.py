@@ -16,12 +16,13 @@ import chipfit
 from chipfit.accuracy.surrogate import fit
 from chipfit.errors import InvalidInput, JournalMismatch
 from chipfit.files import named
+from chipfit.run.converging import check_converging
 from chipfit.run.jobs import task_of
 from chipfit.run.journal import Journal
 from chipfit.run.ledger import Book, counted, note_place, plan
 from chipfit.run.power import Meter, draw, place
 from chipfit.run.problem import Problem, prepare
-from chipfit.run.settings import COMBINED
+from chipfit.run.settings import COMBINED, CONVERGE
 from chipfit.run.stages import AlgorithmMaker, Event, check_fits, run
 from chipfit.run.study import Study
 from chipfit.run.tabular import ACCURACY, table_of
@@ -48,7 +49,7 @@ def _random(domain: Domain, seed: int, trials: int) -> Algorithm:
 
 
 def _guided(domain: Domain, seed: int, trials: int) -> Algorithm:
-    return Guided(domain, seed, fit)
+    return Guided(domain, seed, fit, domain.hints)
 
 
 def _reinforce(domain: Domain, seed: int, trials: int) -> Algorithm:
@@ -81,7 +82,8 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     `progress` wraps iterables that may take long before the first event. Everything that can be refused is refused
     before anything is written: raises `InvalidInput`, `LimitImpossible`, `JournalMismatch`.
     """
-    make = None if study.search.combines else algorithm_maker(study.search.algorithm)
+    named_here = study.search.combines or study.search.converges
+    make = None if named_here else algorithm_maker(study.search.algorithm)
     problem = prepare(study, progress, _curation_before(study, directory))
     problem.require_satisfiable()
     task = None
@@ -91,6 +93,8 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     elif study.accuracy is None:
         task = task_of(study.task, progress)
         check_fits(problem, task)
+        if study.search.converges:
+            check_converging(problem, task)
     else:
         named(study.accuracy, "accuracy")
     if study.search.combines:
@@ -148,7 +152,7 @@ def algorithm_maker(name: str) -> AlgorithmMaker:
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     if ":" not in name:
-        known = ", ".join((*ALGORITHMS, COMBINED))
+        known = ", ".join((*ALGORITHMS, COMBINED, CONVERGE))
         raise InvalidInput(f"search.algorithm = {name!r}: known are {known}, or module:NAME")
     return cast(AlgorithmMaker, named(name, "search.algorithm"))
 

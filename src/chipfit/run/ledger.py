@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from chipfit.errors import ChipfitError
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.power import JOULES_PER_KWH, Draw, Meter, Place, Spent
+from chipfit.run.schedule import PASSES
 from chipfit.run.settings import LedgerSettings
 from chipfit.run.study import Study
 
@@ -202,10 +203,11 @@ def plan(problem: Problem, machine: Draw, task: Task | None = None) -> Plan:
     study = problem.study
     reach = [problem.reach(problem.decisions_of(edits)) for edits in study.rows.values()]
     networks = problem.reach(sorted({index for edits in study.rows.values() for index in problem.decisions_of(edits)}))
-    searched = [min(study.search.trials, size - 1) for size in reach]
-    finals = len(study.rules) + sum(min(study.search.finalists, size - 1) for size in reach)
+    converging = len(reach) if study.search.converges else 0
+    searched = [0 if converging else min(study.search.trials, size - 1) for size in reach]
+    finals = len(study.rules) + (converging or sum(min(study.search.finalists, size - 1) for size in reach))
     fewest = sum(searched) if study.search.stop_below == 0 else sum(searched) // 2
-    counts = ((1, 1), (1 + fewest, 1 + sum(searched)), (1, 1 + finals))
+    counts = ((1, 1), (1 + fewest, 1 + sum(searched)), (1, 1 + finals), (converging, converging))
     trainings = (sum(least for least, _ in counts), sum(most for _, most in counts))
     if study.search.budget is not None:
         return Plan(networks, trainings, _budgeted(study.search.budget, study, machine))
@@ -224,16 +226,18 @@ def _budgeted(budget_s: float, study: Study, machine: Draw) -> Expected:
     return Expected(budget_s, SPREAD * budget_s, energy_j, SPREAD * energy_j, f"its budget; {machine.detail}")
 
 
-def _images(study: Study, sizes: Mapping[str, int]) -> tuple[float, float, float]:
-    """What one training sees in each stage, in images trained on: the baseline, in the search, in full at the end."""
+def _images(study: Study, sizes: Mapping[str, int]) -> tuple[float, ...]:
+    """What one training sees in each stage, in images trained on: the baseline, in the search, in full at the end, and
+    a converging one, whose steps train `PASSES` networks and judge others for the choice."""
     train = min(sizes["train"], study.training.images or sizes["train"])
     judged = FORWARD * sizes["validation"]
     epochs = (study.training.baseline_epochs, study.search.epochs, study.training.final_epochs)
     baseline, search, final = (count * (train + judged) + judged for count in epochs)
-    return baseline, search, final + FORWARD * sizes["test"]
+    converging = study.search.converge.epochs * ((PASSES + 1) * train + judged)
+    return baseline, search, final + FORWARD * sizes["test"], converging
 
 
-def _pace(problem: Problem, task: Task | None) -> tuple[float, tuple[float, float, float]]:
+def _pace(problem: Problem, task: Task | None) -> tuple[float, tuple[float, ...]]:
     """Seconds that the baseline takes for each image, and how many images a training of each stage sees."""
     from chipfit.accuracy.pace import seconds_per_image
     from chipfit.nets.module import GraphModule
@@ -255,7 +259,7 @@ def _pace(problem: Problem, task: Task | None) -> tuple[float, tuple[float, floa
 def _expected(
     study: Study, machine: Draw, pace: float, images: Sequence[float], counts: Sequence[tuple[int, int]]
 ) -> Expected:
-    side_by_side = (1, min(study.workers, study.search.batch), min(study.workers, len(study.rows)))
+    side_by_side = (1, min(study.workers, study.search.batch), min(study.workers, len(study.rows)), 1)
     ends: list[tuple[float, float]] = []
     for end in (0, 1):
         # Trainings of a stage side by side, on no more cores than there are.

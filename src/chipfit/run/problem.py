@@ -19,6 +19,7 @@ from chipfit.expert.ruled import code_by_rules
 from chipfit.expert.rules import load_pack
 from chipfit.graph.canonical import canonical
 from chipfit.graph.graph import Graph
+from chipfit.graph.ways import depths
 from chipfit.nets.load import load
 from chipfit.nets.network import Network
 from chipfit.run.amounts import amount
@@ -138,7 +139,10 @@ class Problem:
         return self.curated.full(codes) if self.curated else codes
 
     def domain(self, decisions: tuple[int, ...]) -> Domain:
-        """What an algorithm sees of the part of the space that these decisions span."""
+        """What an algorithm sees of the part of the space that these decisions span.
+
+        As hints work, weights and depth of a network, which are known of every space.
+        """
         free = [name for name in self.study.search.objectives if name != "accuracy"]
         reduce = canonical(self.curated.space if self.curated else self.space)
 
@@ -146,10 +150,17 @@ class Problem:
             costs = self.costs(self.embed(codes, decisions))
             return FreeCosts(np.stack([costs[name] for name in free], axis=1), violation(costs, self.limits))
 
+        def hints(codes: Codes) -> Floats:
+            full = self.embed(codes, decisions)
+            costs, (most, fewest) = self.costs(full), depths(self.space, full).T
+            # Deep networks are more expressive; short ways hand gradients on (He et al. 2016).
+            return np.stack([costs["macs"], costs["parameters"], most, -fewest], axis=1)
+
         return Domain(
             tuple(len(self.offered[index]) for index in decisions),
             lambda codes: reduce(self._placed(codes, decisions))[:, list(decisions)],
             free_costs,
+            hints,
         )
 
     def preflight(self, decisions: tuple[int, ...] | None = None) -> Preflight:

@@ -30,6 +30,9 @@ COSTS = ("latency", "energy", "weights", "peak_memory", "parameters", "macs")
 COMBINED = "combined"
 """The algorithm that is not one of `launch.ALGORITHMS`: it screens and ranks before it trains."""
 
+CONVERGE = "converge"
+"""The algorithm that trains weights and choice together, once for each variant; none of those either."""
+
 CURATE = "curate"
 """The key under [space] that is no edit: options that are not worth offering are left out."""
 
@@ -174,6 +177,16 @@ class CombinedSettings(Section):
     control: float = Field(default=0.2, ge=0, le=1)
 
 
+class ConvergeSettings(Section):
+    """How a converging search trains weights and choice together: for `epochs` epochs, by `method`.
+
+    See `accuracy.converge.Converging` for the methods.
+    """
+
+    epochs: int = Field(default=8, ge=1)
+    method: Literal["policy", "gradient"] = "policy"
+
+
 class SearchSettings(Section):
     """How the space is searched: `trials` networks are trained for `epochs` epochs per variant, in batches of `batch`.
 
@@ -183,11 +196,14 @@ class SearchSettings(Section):
 
     `algorithm = "combined"` looks before it trains, as `combined` says. With a `budget` (such as "30 min", from the
     beginning of the run to its end) the counts of its stages and `trials` follow from the time that there is.
+    `algorithm = "converge"` lands on the study's limit of latency with one training for each variant, as `converge`
+    says; `trials`, `batch` and `stop_below` have no part in it.
     """
 
     algorithm: str = "nsga2"
     budget: Duration = None
     combined: CombinedSettings = CombinedSettings()
+    converge: ConvergeSettings = ConvergeSettings()
     objectives: tuple[Objective, ...] = ("latency",)
     trials: int = Field(default=8, ge=1)
     epochs: int = Field(default=2, ge=0)
@@ -210,6 +226,11 @@ class SearchSettings(Section):
     def combines(self) -> bool:
         """Whether this is a combined search."""
         return self.algorithm == COMBINED
+
+    @property
+    def converges(self) -> bool:
+        """Whether this is a converging search."""
+        return self.algorithm == CONVERGE
 
 
 class LedgerSettings(Section):

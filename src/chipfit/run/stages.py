@@ -20,8 +20,9 @@ from chipfit.errors import InvalidInput, JournalMismatch, TrainingFailed, Unsupp
 from chipfit.graph.ops import Opaque
 from chipfit.nets.network import save_weights
 from chipfit.run.combined import Screening
+from chipfit.run.converging import aim_of
 from chipfit.run.examples import keep_examples
-from chipfit.run.jobs import SUPERNET, Job, Outcome, Progress, Setting
+from chipfit.run.jobs import CONVERGE, SUPERNET, Aim, Job, Outcome, Progress, Setting
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem
 from chipfit.run.quantised import delivers_int8, quantise
@@ -62,7 +63,7 @@ class AlgorithmMaker(Protocol):
 def run(problem: Problem, journal: Journal, make_algorithm: AlgorithmMaker | None, workers: int) -> Generator[Event]:
     """Conducts a study whose limits can be met, yielding what happens; finished when exhausted.
 
-    Without `make_algorithm` the search is a combined one.
+    Without `make_algorithm` the search is a combined or a converging one, as the study says.
 
     A network that several variants ask for is trained once, and its trial yielded again. Raises `TrainingFailed` when
     the baseline cannot be trained, `StorageFull` when the disk is full.
@@ -98,9 +99,13 @@ class _Run:
         yield Stage("search", "baseline", 1)
         (reference,) = yield from self._evaluate("search", [zero])
         wanted = self._wanted(baseline, reference)
-        screening = (yield from self._screening(baseline, reference)) if self.make_algorithm is None else None
+        screening = (yield from self._screening(baseline, reference)) if study.search.combines else None
         for variant, edits in study.rows.items():
-            yield from self._search(variant, self.problem.decisions_of(edits), wanted, screening)
+            decisions = self.problem.decisions_of(edits)
+            if study.search.converges:
+                yield from self._converge(variant, decisions)
+            else:
+                yield from self._search(variant, decisions, wanted, screening)
         yield from self._finals(zero, wanted)
         full = [trial for trial in self.known.values() if trial.stage == "final" and trial.status == "done"]
         full.sort(key=lambda trial: trial.number)
@@ -156,6 +161,14 @@ class _Run:
             done += len(codes)
         self.journal.belong(variant, "search", found)
 
+    def _converge(self, variant: str, decisions: tuple[int, ...]) -> Iterator[Event]:
+        """Trains weights and choice together; the network where this lands is what the search has found."""
+        yield Stage(CONVERGE, variant, 1)
+        zero = (0,) * len(self.problem.space.decisions)
+        (landed,) = yield from self._evaluate(CONVERGE, [zero], aim_of(self.problem, decisions))
+        holds = not violation(self.problem.costs(np.asarray([landed.code], np.int64)), self.problem.limits).any()
+        self.journal.belong(variant, "search", [landed.number] if holds else [])
+
     def _tell(
         self, algorithm: Algorithm, decisions: tuple[int, ...], searched: Sequence[Code], wanted: float
     ) -> list[int]:
@@ -208,7 +221,7 @@ class _Run:
             asked: dict[str, Code] = {}
             for variant, queue in queues.items():
                 held = self._held(variant, finished, judge)
-                if "accuracy" not in study.search.objectives and held is not None:
+                if self._cheapest_wins and held is not None:
                     queue[:] = [code for code in queue if self._cost(code) < self._cost(held.code)]
                 if queue:
                     asked[variant] = queue.pop(0)
@@ -224,7 +237,8 @@ class _Run:
             self.journal.belong(variant, "chosen", [held.number] if held is not None else [])
 
     def _held(self, variant: str, finished: Sequence[Trial], judge: Trial) -> Trial | None:
-        """The cheapest network within all limits that the decisions of a variant can make."""
+        """The best network within all limits that the decisions of a variant can make: the cheapest, or where a search
+        converges to a latency the most accurate."""
         open_to_it = set(self.problem.decisions_of(self.problem.study.rows[variant]))
         within = [
             trial
@@ -232,11 +246,18 @@ class _Run:
             if meets_limits(self.problem, trial, judge)
             and all(index in open_to_it for index, option in enumerate(trial.code) if option)
         ]
+        if self.problem.study.search.converges:
+            return min(within, key=lambda trial: (-self._accuracy(trial), trial.number), default=None)
         return min(within, key=lambda trial: (self._cost(trial.code), trial.number), default=None)
 
     def _cost(self, code: Code) -> float:
         """What the search minimises first, of one network."""
         return float(self.problem.costs(np.asarray([code], np.int64))[self._objective][0])
+
+    @property
+    def _cheapest_wins(self) -> bool:
+        """Whether what costs more than what is held already need not be trained in full."""
+        return "accuracy" not in self.problem.study.search.objectives and not self.problem.study.search.converges
 
     @property
     def _objective(self) -> str:
@@ -248,6 +269,8 @@ class _Run:
         what costs no less than the baseline is left out.
         """
         numbers = set(self.journal.members(variant, "search"))
+        if self.problem.study.search.converges:
+            return [trial.code for trial in self.known.values() if trial.number in numbers and any(trial.code)]
         searched = {trial.number: trial for trial in self.searched.values() if trial.number in numbers}.values()
         trials = [
             trial
@@ -273,9 +296,11 @@ class _Run:
             picks += [index for index in rest if index not in picks][: count - len(picks)]
         return [trials[index].code for index in sorted(picks, key=lambda index: costs[first][index])]
 
-    def _evaluate(self, stage: str, codes: Sequence[Code]) -> Generator[Event, None, list[Trial]]:
+    def _evaluate(
+        self, stage: str, codes: Sequence[Code], aim: Aim | None = None
+    ) -> Generator[Event, None, list[Trial]]:
         """Trials of codes in the given order, from the journal where they are known; yields each as it is there."""
-        keys = [self._key(stage, code) for code in codes]
+        keys = [self._key(stage, code, aim) for code in codes]
         for key in keys:
             self.numbers.setdefault(key, len(self.numbers))
             if self.recorded.get(self.numbers[key], key) != key:
@@ -287,12 +312,13 @@ class _Run:
         for key in dict.fromkeys(key for key in keys if key in self.known):
             yield self.known[key]
         floors = self._floors() if stage == "search" else ()
-        for event in self.pool.run([self._job(stage, number, code, floors) for number, (_, code) in jobs.items()]):
+        for event in self.pool.run([self._job(stage, number, code, floors, aim) for number, (_, code) in jobs.items()]):
             if isinstance(event, Outcome):
                 key, code = jobs[event.number]
-                trial = self._trial(stage, key, code, event)
+                trial = self._trial(stage, key, event.code or code, event)
                 if trial.status == "failed" and not any(code) and stage != SUPERNET:
-                    raise TrainingFailed(f"the baseline could not be trained ({stage}): {trial.why}")
+                    what = "the converging search failed" if aim else f"the baseline could not be trained ({stage})"
+                    raise TrainingFailed(f"{what}: {trial.why}")
                 self.journal.add(trial)
                 self.known[key] = trial
                 yield trial
@@ -303,26 +329,28 @@ class _Run:
             self.searched.update(zip(codes, found, strict=True))
         return found
 
-    def _key(self, stage: str, code: Code) -> str:
+    def _key(self, stage: str, code: Code, aim: Aim | None = None) -> str:
         """Equal for codes that close to the same network: what is trained once in a stage is never trained again."""
-        return f"{stage}:{self.problem.space.close(code).digest[:40]}"
+        key = f"{stage}:{self.problem.space.close(code).digest[:40]}"
+        return key if aim is None else f"{key}:{hashlib.sha256(repr(aim).encode()).hexdigest()[:16]}"
 
-    def _job(self, stage: str, number: int, code: Code, floors: tuple[float, ...]) -> Job:
+    def _job(self, stage: str, number: int, code: Code, floors: tuple[float, ...], aim: Aim | None) -> Job:
         study = self.problem.study
         epochs = {
             "baseline": study.training.baseline_epochs,
             "search": study.search.epochs,
             "final": study.training.final_epochs,
             SUPERNET: self.epochs_shared,
+            CONVERGE: study.search.converge.epochs,
         }
         start: Path | None = self.journal.weights_file(self.numbers[self._key("baseline", (0,) * len(code))])
         if stage == "baseline":
             start = self.given if study.training.start == "given" else None
-        digest = hashlib.sha256(f"{study.seed}:{self._key(stage, code)}".encode()).digest()
+        digest = hashlib.sha256(f"{study.seed}:{self._key(stage, code, aim)}".encode()).digest()
         return Job(
             number, stage, code, study.training.recipe(epochs[stage]), int.from_bytes(digest[:4], "big"), start,
             self.journal.weights_file(number), self.journal.checkpoints / f"trial{number:04d}.safetensors",
-            floors, test=stage == "final", threads=study.threads,
+            floors, test=stage == "final", threads=study.threads, aim=aim,
         )  # fmt: skip
 
     def _floors(self) -> tuple[float, ...]:

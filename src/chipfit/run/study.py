@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from chipfit.errors import InvalidInput
 from chipfit.run.settings import (
+    COMBINED,
     CURATE,
     FILE_KINDS,
     GIVEN,
@@ -77,6 +78,8 @@ class Study(Section):
             CurationSettings.model_validate(curate)
         if not self.opened:
             raise ValueError("space: opens no decision; set at least one, such as fuse = true")
+        if self.search.converges:
+            self._check_converging()
         for kind, names in (("variants", self.variants), ("rules", self.rules)):
             for name in names:
                 if name == "baseline" or name.isdigit() or not name.strip() or (kind == "rules" and name in self.rows):
@@ -89,6 +92,22 @@ class Study(Section):
                     f"variants.{name}: {unknown[0]!r} is not opened under [space]; opened are {', '.join(self.opened)}"
                 )
         return self
+
+    def _check_converging(self) -> None:
+        if "latency" not in self.limits.costs:
+            raise ValueError(
+                'search.algorithm = "converge" lands on a latency: set limits.latency, such as "2 ms" or "60 %"'
+            )
+        if others := [name for name in self.limits.costs if name != "latency"]:
+            raise ValueError(
+                f"limits.{others[0]}: a converging search keeps to the limit of latency only; leave it out, or set "
+                f'search.algorithm = "{COMBINED}"'
+            )
+        if self.accuracy is not None:
+            raise ValueError(
+                f"accuracy = {self.accuracy!r}: a converging search trains all networks at once, which needs chipfit's "
+                "own training on a [task]; leave it out, or choose another search.algorithm"
+            )
 
     @property
     def opened(self) -> dict[str, object]:

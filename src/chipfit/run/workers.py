@@ -187,6 +187,11 @@ def _train(setting: Setting, job: Job, begin: float) -> Iterator[Progress | Outc
 
         yield from shared_training(setting, job, begin)
         return
+    if job.aim is not None:
+        from chipfit.run.converging import converging_training
+
+        yield from converging_training(setting, job, job.aim, begin)
+        return
     if (study.accuracy or "").startswith(ACCURACY):
         metrics = looked_up(study, job.stage, job.code)
         yield Outcome(job.number, "done", metrics, seconds=time.monotonic() - begin)

@@ -14,6 +14,10 @@ Codes = NDArray[np.int64]
 """(n, d): one row per network, one column per decision; 0 <= codes[:, j] < cardinalities[j]."""
 
 
+Hints = Callable[[Codes], NDArray[np.float64]]
+"""Cheap signs that a network may be good: codes (n, d) -> (n, h), the larger the better, NaN where there is none."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FreeCosts:
     """What is known of n codes without evaluating them.
@@ -38,13 +42,15 @@ class Domain:
     """The codes to search. The zero code is the baseline.
 
     canonical maps codes (n, d) to the canonical code of the same network each; it must be idempotent and keep
-    canonical codes as they are. free gives what is known of codes at no cost. Both are vectorised and pure.
+    canonical codes as they are. free gives what is known of codes at no cost, hints what may be a sign of their
+    accuracy, for algorithms that learn whether it is one. All are vectorised and pure.
     Raises InvalidInput for a cardinality below 1.
     """
 
     cardinalities: tuple[int, ...]
     canonical: Callable[[Codes], Codes] | None = None
     free: Callable[[Codes], FreeCosts] | None = None
+    hints: Hints | None = None
 
     def __post_init__(self) -> None:
         for position, cardinality in enumerate(self.cardinalities):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from chipfit.errors import InvalidInput
-from chipfit.search.algorithm import Codes, Domain
+from chipfit.search.algorithm import Codes, Domain, Hints
 
 Floats = NDArray[np.float64]
-
-Hints = Callable[[Codes], Floats]
-"""Cheap signs that a network may be good: codes (n, d) -> (n, h), the larger the better, NaN where there is none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from chipfit.search.acquisition import expected_improvement
-from chipfit.search.algorithm import Codes, Domain
-from chipfit.search.features import Describe, Features, Hints
+from chipfit.search.algorithm import Codes, Domain, Hints
+from chipfit.search.features import Describe, Features
 from chipfit.search.history import keys
 from chipfit.search.pareto import front_mask
 from chipfit.search.proposals import ENUMERATED_SIZE, Proposals, mutate, spread_choice

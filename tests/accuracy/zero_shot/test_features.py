@@ -4,7 +4,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chipfit.accuracy.zero_shot.features import as_variables, gram, least_correlation, spectral_entropy
+from chipfit.accuracy.zero_shot.features import (
+    as_variables,
+    directions,
+    gram,
+    least_correlation,
+    least_correlations,
+    spectral_entropies,
+    spectral_entropy,
+)
 from chipfit.errors import ScoreFailed
 
 seeds = st.integers(0, 2**31)
@@ -44,6 +52,16 @@ def test_channels_that_repeat_or_are_constant_leave_nothing() -> None:
     assert least_correlation(torch.cat([found, torch.zeros(1, 40)])) == 0
     assert spectral_entropy(torch.zeros(3, 9)) == 0
     assert spectral_entropy(found[:1].expand(4, -1)) == pytest.approx(0, abs=1e-4)
+
+
+@given(st.lists(st.tuples(seeds, st.sampled_from([3, 5, 40])), min_size=1, max_size=6))
+def test_many_at_once_are_each_by_itself(drawn: list[tuple[int, int]]) -> None:
+    several = [rows(seed, channels, draws=20) for seed, channels in drawn]
+    several += [torch.zeros(3, 20), torch.cat([several[0], torch.zeros(1, 20)])]
+    found = [directions(each) for each in several]
+    assert spectral_entropies(found) == pytest.approx([spectral_entropy(each) for each in several], abs=1e-5)
+    assert least_correlations(found) == pytest.approx([least_correlation(each) for each in several], abs=1e-5)
+    assert spectral_entropies([]) == least_correlations([]) == []
 
 
 def test_independent_channels_have_all_directions() -> None:

@@ -28,10 +28,10 @@ def block_ends(trace: Trace, inputs: Tensor) -> list[Tensor]:
 
 def _on_every_way(output: Step, inputs: Tensor) -> list[Step]:
     """The steps from the output back to `inputs` that no way between the two avoids."""
-    order = _from_output(output)
+    order = steps_behind(output)
     leads: set[int] = set()
     for step in reversed(order):
-        if getattr(step, "variable", None) is inputs or any(id(before) in leads for before in _before(step)):
+        if getattr(step, "variable", None) is inputs or any(id(before) in leads for before in steps_before(step)):
             leads.add(id(step))
     order = [step for step in order if id(step) in leads]
     place = {id(step): number for number, step in enumerate(order)}
@@ -40,15 +40,16 @@ def _on_every_way(output: Step, inputs: Tensor) -> list[Step]:
     for number, step in enumerate(order):
         if number >= furthest:
             found.append(step)
-        furthest = max([furthest, *(place[id(before)] for before in _before(step) if id(before) in leads)])
+        furthest = max([furthest, *(place[id(before)] for before in steps_before(step) if id(before) in leads)])
     return found
 
 
-def _before(step: Step) -> list[Step]:
+def steps_before(step: Step) -> list[Step]:
+    """The steps whose results a step used."""
     return [before for before, _ in step.next_functions if before is not None]
 
 
-def _from_output(output: Step) -> list[Step]:
+def steps_behind(output: Step) -> list[Step]:
     """Every step behind the output, each ahead of those that it uses."""
     seen: set[int] = set()
     found: list[Step] = []
@@ -60,5 +61,5 @@ def _from_output(output: Step) -> list[Step]:
         elif id(step) not in seen:
             seen.add(id(step))
             stack.append((step, True))
-            stack.extend((before, False) for before in _before(step))
+            stack.extend((before, False) for before in steps_before(step))
     return found[::-1]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from chipfit.accuracy.zero_shot.features import as_variables, least_correlation, spectral_entropy
+from chipfit.accuracy.zero_shot.features import as_variables, directions, least_correlations, spectral_entropies
 from chipfit.accuracy.zero_shot.patterns import SAMPLES, count_patterns
+from chipfit.accuracy.zero_shot.reach import reached, varies
 from chipfit.accuracy.zero_shot.trace import Trace, finite, needed, traced, untouched
 from chipfit.errors import ScoreFailed
 
@@ -18,9 +19,6 @@ UNREACHED = -100.0
 
 _NOISE = 271_828
 """Seed of the noise that the network sees."""
-
-_FEW = 2
-"""Samples that tell which layers the output hangs on."""
 
 DRAWS = 4096
 """Draws (samples and positions) of a feature map that its spectrum is taken from, at most."""
@@ -68,7 +66,7 @@ def parts(module: nn.Module, batch: Tensor) -> Parts | None:
     noise = torch.randn((SAMPLES, *batch.shape[1:]), generator=torch.Generator().manual_seed(_NOISE)).to(batch.device)
     if noise.ndim == 4:
         noise = noise.contiguous(memory_format=torch.channels_last)
-    with untouched(module, noise), torch.no_grad():
+    with untouched(module, noise):
         trace = traced(module, noise)
     if not bool(torch.isfinite(trace.output).all()):
         raise ScoreFailed("the output of the network is not finite; look at its weights and activations")
@@ -76,39 +74,22 @@ def parts(module: nn.Module, batch: Tensor) -> Parts | None:
         return None
     needed("default", trace.products, "convolutions and linear layers")
     needed("default", trace.bent, "non-linearities")
-    given, bent = _on_a_way(module, noise[:_FEW], trace)
-    least = sum(least_correlation(as_variables(tensor, DRAWS)) for tensor in given)
-    entropies = [spectral_entropy(as_variables(tensor, DRAWS)) for tensor in bent]
+    counts = iter(reached(module, noise, trace, lambda each: [*_given(each), *each.bent_to]))
+    with torch.no_grad():
+        given = [tensor for tensor in _given(trace) if next(counts)]
+        bent = [tensor for tensor in trace.bent if next(counts)]
+        # What is added is often what is bent, and what is bent is often bent for several readers: once is enough.
+        maps = {id(tensor): tensor for tensor in (*given, *bent)}
+        vary = {name: directions(as_variables(tensor, DRAWS)) for name, tensor in maps.items()}
+        least = sum(least_correlations([vary[id(tensor)] for tensor in given]))
+        entropies = spectral_entropies([vary[id(tensor)] for tensor in bent])
+        different = count_patterns(list({id(tensor): tensor for tensor in bent}.values()))
     if least <= 0 or sum(entropies) <= 0:
         raise ScoreFailed("the score default is not defined: channels of every layer repeat one another")
-    return Parts(math.log(least), math.log(count_patterns(bent)), math.log(sum(entropies)), entropies[-1])
-
-
-def _on_a_way(module: nn.Module, few: Tensor, trace: Trace) -> tuple[list[Tensor], list[Tensor]]:
-    """What operators gave and non-linearities read, without what the output does not hang on.
-
-    That is what gets no gradient at all from the output, for a few samples.
-    """
-    inputs = few.clone().requires_grad_()
-    with untouched(module, inputs):
-        again = traced(module, inputs)
-        given, bent = _given(again), again.bent_to
-        output = again.output.float()
-        signs = torch.randint(2, output.shape, generator=torch.Generator().manual_seed(_NOISE)).to(output) * 2 - 1
-        found = torch.autograd.grad(output, [*given, *bent], signs, materialize_grads=True)
-    matters = [bool(each.any()) for each in found]
-    whole = _given(trace)
-    if len(whole) != len(given) or len(trace.bent) != len(bent):
-        raise ScoreFailed("the network does other steps for other batches, so its layers cannot be told apart")
-    return (
-        [tensor for tensor, keep in zip(whole, matters[: len(given)], strict=True) if keep],
-        [tensor for tensor, keep in zip(trace.bent, matters[len(given) :], strict=True) if keep],
-    )
+    return Parts(math.log(least), math.log(different), math.log(sum(entropies)), entropies[-1])
 
 
 def _given(trace: Trace) -> list[Tensor]:
     """Feature maps that convolutions gave and additions of two tensors, neither of them all zeros."""
     given = [product.gave for product in trace.products if product.gave.ndim > 2]
-    return given + [
-        total.gave for total in trace.sums if len(total.read) == 2 and all(bool(part.any()) for part in total.read)
-    ]
+    return given + [total.gave for total in trace.sums if len(total.read) == 2 and all(map(varies, total.read))]

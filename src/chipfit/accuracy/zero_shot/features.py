@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -26,11 +29,27 @@ def gram(rows: Tensor) -> Tensor:
     return rows @ rows.T if rows.shape[0] <= rows.shape[1] else rows.T @ rows
 
 
-def eigenvalues(matrix: Tensor) -> Tensor:
-    """Eigenvalues of a symmetric matrix in rising order. Raises `ScoreFailed` where it is not finite."""
-    if not bool(torch.isfinite(matrix).all()):
+def eigenvalues(matrices: Tensor) -> Tensor:
+    """Eigenvalues (…, n) of symmetric matrices (…, n, n) in rising order.
+
+    Raises `ScoreFailed` where they are not finite.
+    """
+    if not bool(torch.isfinite(matrices).all()):
         raise ScoreFailed("features of the network are not finite; look at its weights and activations")
-    return torch.linalg.eigvalsh(matrix)
+    return torch.linalg.eigvalsh(matrices)
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """How rows (channels, draws) vary together: their `gram`, `known` where they have more draws than channels."""
+
+    products: Tensor
+    known: bool
+
+
+def directions(rows: Tensor) -> Directions:
+    """The directions of centred rows (channels, draws)."""
+    return Directions(gram(rows), rows.shape[0] < rows.shape[1])
 
 
 def spectral_entropy(rows: Tensor) -> float:
@@ -38,21 +57,46 @@ def spectral_entropy(rows: Tensor) -> float:
 
     Its exponential is the effective rank (Roy and Vetterli 2007).
     """
-    values = eigenvalues(gram(rows)).double().clamp_min(0)
-    total = float(values.sum())
-    if total <= 0:
-        return 0.0
-    shares = values / total
-    shares = shares[shares > 1e-12]
-    return float(-(shares * shares.log()).sum())
+    return spectral_entropies([directions(rows)])[0]
+
+
+def spectral_entropies(several: Sequence[Directions]) -> list[float]:
+    """`spectral_entropy` of each, those of one size together."""
+
+    def entropies(products: Tensor) -> Tensor:
+        values = eigenvalues(products).double().clamp_min(0)
+        total = values.sum(1, keepdim=True)
+        return torch.special.entr(values / total.where(total > 0, 1.0)).sum(1)
+
+    return _together(entropies, [each.products for each in several])
 
 
 def least_correlation(rows: Tensor) -> float:
     """The smallest eigenvalue of the Pearson correlations between channels; 0 where a channel is constant."""
-    if rows.shape[0] >= rows.shape[1]:
-        return 0.0
-    products = gram(rows)
-    lengths = products.diagonal().sqrt()
-    if not float(lengths.min()) > 0 and bool(torch.isfinite(lengths).all()):
-        return 0.0
-    return max(0.0, float(eigenvalues(products / lengths / lengths[:, None])[0]))
+    return least_correlations([directions(rows)])[0]
+
+
+def least_correlations(several: Sequence[Directions]) -> list[float]:
+    """`least_correlation` of each, those of one size together."""
+
+    def least(products: Tensor) -> Tensor:
+        lengths = products.diagonal(dim1=1, dim2=2).sqrt()
+        constant = (lengths == 0).any(1)
+        lengths = lengths.where(lengths != 0, 1.0)
+        correlations = products / lengths[:, :, None] / lengths[:, None, :]
+        return eigenvalues(correlations)[:, 0].clamp_min(0).masked_fill(constant, 0.0)
+
+    known = iter(_together(least, [each.products for each in several if each.known]))
+    return [next(known) if each.known else 0.0 for each in several]
+
+
+def _together(values_of: Callable[[Tensor], Tensor], matrices: Sequence[Tensor]) -> list[float]:
+    """Values (n,) of matrices (n, m, m), for matrices of any sizes, in their order."""
+    found = [0.0] * len(matrices)
+    sizes = [len(matrix) for matrix in matrices]
+    for size in set(sizes):
+        places = [place for place, other in enumerate(sizes) if other == size]
+        values = values_of(torch.stack([matrices[place] for place in places]))
+        for place, value in zip(places, values.tolist(), strict=True):
+            found[place] = value
+    return found

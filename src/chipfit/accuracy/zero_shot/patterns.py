@@ -46,11 +46,12 @@ def swap(module: nn.Module, batch: Tensor) -> float:
 
 def count_patterns(bent: Sequence[Tensor]) -> int:
     """Different patterns of samples over the units of tensors (samples, ...), for up to `SAMPLES` samples."""
-    seen = torch.zeros(2**SAMPLES, dtype=torch.int64)
+    seen = torch.zeros(2**SAMPLES, dtype=torch.bool)
     for tensor in bent:
         # The order of units does not count; with channels last nothing is copied.
-        on = (tensor.detach()[:SAMPLES] > 0).movedim(1, -1).flatten(1).float()
+        units = tensor.detach()[:SAMPLES].movedim(1, -1).flatten(1).float()
+        on = torch.gt(units, 0, out=torch.empty_like(units))  # as numbers at once: a quarter of the time by way of bool
         # A sum of powers of two below 2^24 is exact in float32.
         numbers = (2.0 ** torch.arange(len(on), device=on.device)) @ on
-        seen += torch.bincount(numbers.long().cpu(), minlength=2**SAMPLES)
-    return int((seen > 0).sum())
+        seen[numbers.long().cpu()] = True
+    return int(seen.sum())
