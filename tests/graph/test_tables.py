@@ -143,3 +143,11 @@ def test_what_cannot_be_tabled_is_refused() -> None:
     assert apart.at(np.array([[1, 2, 3, 4]]))[0, 0] == 14
     with pytest.raises(ValueError, match="2 columns, not 1"):
         TableSum.of([(1, 2)], DECISIONS)
+
+
+def test_tables_over_many_decisions_together_are_no_hindrance() -> None:
+    decisions = [Decision(f"d{number:02}", (0, 1)) for number in range(40)]
+    values = [choose(decision, (0, 1)) for decision in decisions]
+    halves: list[Value] = [sum(values[start : start + 10], start=0) for start in (0, 10, 20, 30)]  # type: ignore[arg-type]
+    ones = np.ones((1, 40), np.int64)
+    assert TableMax.of([[halves[0] + halves[1]], [halves[2] + halves[3]]], decisions).at(ones).tolist() == [20.0]

@@ -316,7 +316,7 @@ def test_merged_convolutions_follow_widths_and_windows() -> None:
     chosen = dict.fromkeys(["block1.merge", "bare.merge", "block1.depthwise.kernel", "block1.pointwise.width"], 1)
     closed, result = inherited(network, space, chosen)
     weight = result.weights["block1.merged.weight"]
-    assert weight.shape == (8, 8, 5, 5)
+    assert weight.shape == (8, 20, 5, 5)
     assert not weight[:, :, [0, -1]].any()
     assert weight[:, :, 1:-1, 1:-1].all()
     assert result.labels["bare.merged"] == "exact", result.notes

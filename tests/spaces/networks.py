@@ -22,12 +22,12 @@ def bottlenecks(activation: str = "relu6") -> Graph:
 
 
 def separables(activation: str = "relu") -> Graph:
-    """Depthwise separable convolutions in a row, one of them bare and padded unevenly, then inverted bottlenecks."""
+    """Depthwise separable convolutions that narrow, one of them bare and padded unevenly, then inverted bottlenecks."""
     b = Builder()
-    x = conv_bn_act(b, b.input("input", (1, 3, 17, 17)), 8, stride=2, activation=activation, key="stem")
-    for index, (out, stride) in enumerate(((16, 1), (16, 2)), start=1):
+    x = conv_bn_act(b, b.input("input", (1, 3, 17, 17)), 20, stride=2, activation=activation, key="stem")
+    for index, (out, stride) in enumerate(((16, 1), (12, 2)), start=1):
         x = depthwise_separable(b, x, out, stride=stride, activation=activation, key=f"block{index}")
-    x = b.conv(b.depthwise(x, padding=(0, 1, 2, 0), bias=True, key="bare.depthwise"), 12, key="bare.pointwise")
+    x = b.conv(b.depthwise(x, padding=(0, 1, 2, 0), bias=True, key="bare.depthwise"), 14, key="bare.pointwise")
     x = inverted_bottleneck(b, x, 16, expansion=2, stride=2, activation=activation, key="down")
     x = inverted_bottleneck(b, x, 16, expansion=2, activation=activation, key="flat")
     x = b.reshape(b.global_pool(x, key="pool"), (-1,), key="vector")

@@ -17,6 +17,7 @@ from chipfit.graph.canonical import canonical
 from chipfit.graph.graph import Graph, Origin
 from chipfit.graph.ops import Conv2d, GlobalPool, Op, Pool2d, Reshape, Resize
 from chipfit.graph.totals import count_macs, count_parameters, macs, parameters
+from chipfit.nets.load import load
 from chipfit.nets.module import GraphModule
 from chipfit.nets.network import initialise
 from chipfit.spaces.edits import (
@@ -44,7 +45,7 @@ EDITS: dict[str, Callable[[Graph], Graph]] = {
 LAYOUT = ("layout", "later", "steps", "output")
 COPIES = (*LAYOUT, "pool")
 SUITS = {
-    "bottlenecks": tuple(edit for edit in EDITS if edit not in ("activation", "factor", *COPIES)),
+    "bottlenecks": tuple(edit for edit in EDITS if edit not in ("activation", "factor", "merge", *COPIES)),
     "separables": tuple(edit for edit in EDITS if edit not in ("activation", "factor", *COPIES)),
     "residuals": ("kernel", "factor", "repeats", "width", "depth_multiplier", "input_size"),
     "imported": tuple(edit for edit in EDITS if edit not in ("earlier", "merge", "factor", *COPIES)),
@@ -168,7 +169,7 @@ def test_merging_replaces_depthwise_and_pointwise_by_one_full_convolution() -> N
     assert options_of(opened) == {"block2.merge": ("separate", "merged")}
     merged = opened.close([1])
     node = merged.by_key["block2.merged"]
-    assert node.op == Conv2d(16, (3, 3), (2, 2), (1, 1, 1, 1), bias=False)
+    assert node.op == Conv2d(12, (3, 3), (2, 2), (1, 1, 1, 1), bias=False)
     assert node.inputs == ("block1.pointwise.act",)
     assert node.origin == Origin("merge", ("block2.depthwise", "block2.pointwise"))
     assert merged.by_key["block2.merged.bn"].origin == Origin("copy", ("block2.pointwise.bn",))
@@ -184,6 +185,7 @@ def test_merging_leaves_inverted_bottlenecks_to_fusion() -> None:
     x = b.depthwise(b.conv(b.input("x", (1, 4, 8, 8)), 8, key="wide"), key="each")
     with pytest.raises(InvalidInput, match="no depthwise separable convolution found"):
         merge_depthwise_separable(b.graph(b.conv(x, 4, key="narrow")))
+    assert list(options_of(merge_depthwise_separable(load("mobilenet_v1-0.25-96").graph))) == ["block1.merge"]
     b = Builder()
     x = b.depthwise(b.input("x", (1, 4, 8, 8)), key="each")
     b.conv(x, 4, key="mixed")

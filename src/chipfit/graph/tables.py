@@ -315,6 +315,6 @@ def _covers(other: _Table, table: _Table, highest: float) -> bool:
         return True
     axes = sorted({*other.axes, *table.axes})
     above, below = other.spread(axes), table.spread(axes)
-    if np.broadcast(above, below).size > LARGEST_JOINT_TABLE:
+    if np.prod(np.maximum(above.shape, below.shape), dtype=np.float64) > LARGEST_JOINT_TABLE:
         return False
     return bool((above >= below).all())

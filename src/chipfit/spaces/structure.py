@@ -52,8 +52,8 @@ def inverted_bottlenecks(graph: Graph) -> dict[str, Pair]:
 def depthwise_separables(graph: Graph) -> dict[str, Pair]:
     """By block name, every depthwise convolution (+ batch normalisation) (+ activation) that only a 1x1 one reads.
 
-    Those in the middle of an inverted bottleneck are left out: behind a 1x1 convolution that widens its input for them
-    and before one that narrows it again. Options 0 of a space are looked at.
+    Those behind an expansion are left out: a 1x1 convolution that only they read and that does not narrow its input.
+    Options 0 of a space are looked at.
     """
     given = graph.close((0,) * len(graph.decisions))
     expansions = {item.second.key: item.first for item in inverted_bottlenecks(given).values()}
@@ -64,8 +64,7 @@ def depthwise_separables(graph: Graph) -> dict[str, Pair]:
         if reader is None or not _is_pointwise(given.by_key[reader].op):
             continue
         pointwise = given.by_key[reader]
-        widened = node.key in expansions and _widens(given, expansions[node.key])
-        if not (widened and _narrows(given, pointwise)):
+        if node.key not in expansions or _narrows(given, expansions[node.key]):
             found[node.key] = Pair(node, between, pointwise, tail(given, pointwise))
     return _named(found)
 
@@ -99,12 +98,12 @@ def merge_depthwise_separable(graph: Graph, blocks: Sequence[str] | None = None)
     """Opens "<block>.merge" (separate, merged): a depthwise convolution and the 1x1 one behind it as one full one.
 
     The full convolution has the depthwise one's window, stride and padding and the 1x1 one's width, and copies of the
-    normalisation and activation behind that (the block of expansion 1 of EfficientNetV2, Tan and Le 2021). In an
-    inverted bottleneck the depthwise convolution belongs to the expansion, and `fuse_inverted_bottlenecks` is the
-    option; a block counts as one where its expansion widens and the 1x1 convolution behind narrows. In chains without
-    either (MobileNetV1), where fusions may be open over the same layers, the fusion holds: a merge makes no difference
-    while one of its two convolutions is fused with its other neighbour. `blocks` are the names of the blocks to open,
-    None for all. Raises `InvalidInput` where there is none, or none of that name.
+    normalisation and activation behind that (the block of expansion 1 of EfficientNetV2, Tan and Le 2021). Behind an
+    expansion, a 1x1 convolution that does not narrow its input, `fuse_inverted_bottlenecks` is the option; so of a
+    chain like MobileNetV1's only the first block is open, and the tables of its costs stay small. Where a fusion that
+    is open already needs one of the two convolutions as well, it holds: the merge makes no difference while it is
+    taken. `blocks` are the names of the blocks to open, None for all. Raises `InvalidInput` where there is none, or
+    none of that name.
     """
     found = depthwise_separables(graph)
     if not found:
@@ -334,10 +333,6 @@ def _is_pointwise(op: Op) -> bool:
     if not isinstance(op, Conv2d) or not always(equal(op.groups, 1)):
         return False
     return (op.kernel, op.stride, op.padding) == ((1, 1), (1, 1), (0, 0, 0, 0))
-
-
-def _widens(graph: Graph, node: Node) -> bool:
-    return always(graph.shapes[node.key][1] > graph.input_shapes(node)[0][1])
 
 
 def _narrows(graph: Graph, node: Node) -> bool:
