@@ -52,7 +52,7 @@ def test_where_no_file_runs_the_networks_are_asked(
     monkeypatch.setattr("chipfit.run.examples.known_files", lambda _: {})
     before = (done.directory / FILE).read_bytes()
     with Journal(done.directory) as journal:
-        keep_examples(problem, journal, finals)
+        keep_examples(problem, journal, task_of(done.study.task), finals)
         found = read_examples(done.directory)
     (done.directory / FILE).write_bytes(before)
     assert found is not None

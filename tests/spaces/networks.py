@@ -92,12 +92,27 @@ def segmenter() -> Graph:
     return b.graph(b.conv(x, 2, key="head"))
 
 
+def decoder() -> Graph:
+    """Features that are enlarged and added to earlier ones, step by step."""
+    b = Builder()
+    features = [conv_bn_act(b, b.input("x", (1, 3, 16, 16)), 8, stride=2, key="stem")]
+    for level in (1, 2):
+        features.append(inverted_bottleneck(b, features[-1], 8 + 4 * level, expansion=2, stride=2, key=f"down{level}"))
+    x = b.conv(features[2], 8, key="side2")
+    for level in (1, 0):
+        larger = b.resize(x, 2, mode="bilinear", key=f"larger{level}")
+        x = b.elementwise(b.conv(features[level], 8, key=f"side{level}"), larger, "add", key=f"sum{level}")
+    x = conv_bn_act(b, x, 8, key="block")
+    return b.graph(b.softmax(b.conv(x, 3, key="head"), axis=1, key="out"))
+
+
 NETWORKS = {
     "bottlenecks": bottlenecks,
     "separables": separables,
     "residuals": residuals,
     "imported": imported,
     "segmenter": segmenter,
+    "decoder": decoder,
 }
 
 

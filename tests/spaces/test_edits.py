@@ -50,6 +50,7 @@ SUITS = {
     "residuals": ("kernel", "factor", "repeats", "width", "depth_multiplier", "input_size"),
     "imported": tuple(edit for edit in EDITS if edit not in ("earlier", "merge", "factor", *COPIES)),
     "segmenter": (*LAYOUT, "kernel", "activation", "width", "input_size"),
+    "decoder": ("output", "fuse", "standard", "width", "depth_multiplier", "input_size"),
 }
 PAIRS = [(name, edit) for name, edits in SUITS.items() for edit in edits]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.spaces.networks import segmenter, with_weights
+from tests.spaces.networks import decoder, segmenter, with_weights
 from tests.spaces.opened import inherited, labelled, options_of, output
 
 from chipfit.errors import InvalidInput
@@ -12,6 +12,7 @@ from chipfit.graph.build import Builder
 from chipfit.graph.graph import Graph
 from chipfit.graph.ops import Pool2d
 from chipfit.graph.totals import count_macs
+from chipfit.nets.zoo import ibn_detector, ibn_segmenter
 from chipfit.spaces.edits import (
     open_space,
     pool_earlier,
@@ -83,6 +84,56 @@ def test_a_doubling_that_goes_leaves_what_it_read() -> None:
     graph = b.graph(b.softmax(b.resize(x, 2, mode="bilinear", key="up"), axis=1, key="out"))
     closed = shrink_outputs(graph).close([1])
     assert closed.by_key["out"].inputs == ("head",)
+
+
+def test_a_decoder_may_stop_at_any_step() -> None:
+    graph = decoder()
+    space, network = shrink_outputs(graph), with_weights(graph)
+    assert options_of(space) == {"sum0.output": ("as given", "half", "quarter")}
+    for size, (option, left_out) in enumerate(
+        (("half", {"side0", "sum0"}), ("quarter", {"side0", "side1", "sum1"})), 1
+    ):
+        closed, result = inherited(network, space, {"sum0.output": option})
+        assert closed.shapes["out"] == (1, 3, 8 >> size, 8 >> size)
+        assert not left_out & set(closed.by_key)
+        # All weights are kept, but the first node behind reads what it did not read before.
+        assert labelled(result, "exact") == set(closed.by_key) - {"block"}
+        assert all(np.array_equal(array, network.weights[key]) for key, array in result.weights.items())
+        assert count_macs(closed) < count_macs(graph)
+        assert np.isfinite(output(closed, result.weights)).all()
+
+
+def test_the_segmenter_with_a_step_less_is_the_one_that_was_built_so() -> None:
+    finer, coarser = ibn_segmenter(3, 32, 0.25, output_stride=2), ibn_segmenter(3, 32, 0.25, output_stride=4)
+    network, space = with_weights(finer), shrink_outputs(finer)
+    (decision,) = space.decisions
+    closed, result = inherited(network, space, {decision.name: "half"})
+    assert decision.options == ("as given", "half", "quarter", "eighth")
+    names = {f"neck.lateral{level + 1}": f"neck.lateral{level}" for level in (1, 2, 3)}
+    weights = {
+        next((new + key.removeprefix(old) for old, new in names.items() if key.startswith(old)), key): array
+        for key, array in result.weights.items()
+    }
+    np.testing.assert_array_equal(output(closed, result.weights), output(coarser, weights))
+    assert count_macs(closed) == count_macs(coarser)
+
+
+def test_both_outputs_of_a_detector_shrink_together() -> None:
+    space = shrink_outputs(ibn_detector(0.25, 64, 2))
+    closed = space.close([1])
+    assert [closed.shapes[key] for key in closed.outputs] == [(1, 2, 4, 4), (1, 4, 4, 4)]
+
+
+@pytest.mark.parametrize("behind", ["sum", "flat"])
+def test_a_decoder_whose_size_something_else_needs_stays(behind: str) -> None:
+    b = Builder()
+    given = b.input("x", (1, 4, 8, 8))
+    small = b.conv(given, 4, kernel=3, stride=2, padding=1, key="down")
+    x = b.elementwise(b.conv(given, 4, key="side"), b.resize(small, 2, key="up"), "add", key="step")
+    x = b.conv(x, 4, key="mix")
+    graph = b.graph(b.elementwise(x, given, "mul", key="sum") if behind == "sum" else b.reshape(x, (-1,), key="flat"))
+    with pytest.raises(InvalidInput, match="leave this edit out"):
+        shrink_outputs(graph)
 
 
 def test_four_times_is_twice_twice() -> None:

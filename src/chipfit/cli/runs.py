@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,6 +93,7 @@ def _show(summary: Summary) -> None:
     from chipfit.report.findings import headline
     from chipfit.report.page import write_page
     from chipfit.report.stages import stage_lines
+    from chipfit.report.streams import stream_table
     from chipfit.report.tables import comparison
     from chipfit.run.problem import reopen
 
@@ -100,6 +102,8 @@ def _show(summary: Summary) -> None:
     write_page(summary, problem, page)
     people().print(headline(summary), style="bold", highlight=False)
     people().print(comparison(summary, problem.estimator))
+    if (streams := stream_table(summary)) is not None:
+        people().print(streams)
     for line in (*stage_lines(summary), *cost_lines(summary)):
         people().print(f"  {line}", highlight=False, markup=False)
     people().print(f"  report: {page}", highlight=False)
@@ -161,7 +165,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "rows": [
             {"name": row.name, "holds": row.holds, "note": row.note}
             | (_trial_json(row.trial, detail) if row.trial else {})
-            | ({"int8": _int8_json(summary, row.trial)} if row.trial and row.trial.number in summary.int8 else {})
+            | (_delivered_json(summary, row.trial) if row.trial else {})
             for row in summary.rows
         ],
         "trials": [_trial_json(trial, detail) for trial in summary.trials],
@@ -254,6 +258,14 @@ def export(
     )
     if written.integers is not None:
         people().print(_integers_text(written.integers), highlight=False, markup=False)
+
+
+def _delivered_json(summary: Summary, trial: Trial) -> dict[str, Any]:
+    """What is known of a fully trained network besides: its int8 file, and its times on a stream of sound."""
+    stream = summary.streamed.get(trial.number)
+    times = {} if stream is None else {name: figure(value, "predicted") for name, value in asdict(stream).items()}
+    told = {"int8": _int8_json(summary, trial)} if trial.number in summary.int8 else {}
+    return told | ({"streaming": times} if times else {})
 
 
 def _int8_json(summary: Summary, trial: Trial) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from chipfit.graph.build import (
     residual_block,
 )
 from chipfit.graph.graph import Graph
-from chipfit.graph.ops import Conv2d
 from chipfit.nets.network import Network, initialise
 
 Stage = tuple[int, int, int, int]
@@ -149,7 +148,7 @@ def conv_ctc(classes: int = 11, frames: int = 256, width: float = 1.0, bands: in
     """A recogniser of sequences for `F.ctc_loss`: inverted bottlenecks over time, each frame's `bands` its channels.
 
     Input (1, bands, frames, 1), output (1, classes, frames / 4, 1): scores, the first of them of "nothing new". No
-    layer looks further ahead than a few frames (`look_ahead_frames`), so that it can work on a stream.
+    layer looks further ahead than a few frames (`nets.streaming.stream_of`), so that it can work on a stream.
     """
     b = Builder()
     x = b.input("input", (1, bands, frames, 1))
@@ -162,22 +161,6 @@ def conv_ctc(classes: int = 11, frames: int = 256, width: float = 1.0, bands: in
             )  # fmt: skip
     x = conv_bn_act(b, x, round_channels(128 * width), kernel=1, key="head")
     return b.graph(b.conv(x, classes, bias=True, key="classifier"))
-
-
-def look_ahead_frames(graph: Graph) -> int:
-    """How many frames after its own an output of a closed network of convolutions over time depends on at most."""
-    ahead: dict[str, int] = {}
-    step: dict[str, int] = {}
-    for item in graph.inputs:
-        ahead[item.key], step[item.key] = 0, 1
-    for node in graph.nodes:
-        before = max((ahead[name] for name in node.inputs), default=0)
-        stride = max((step[name] for name in node.inputs), default=1)
-        if isinstance(node.op, Conv2d):
-            reach = (node.op.kernel[0] - 1) * node.op.dilation[0] - node.op.padding[0]
-            before, stride = before + stride * int(reach), stride * int(node.op.stride[0])  # type: ignore[arg-type]
-        ahead[node.key], step[node.key] = before, stride
-    return max(ahead[name] for name in graph.outputs)
 
 
 def resnet8(classes: int = 10, resolution: int = 32) -> Graph:

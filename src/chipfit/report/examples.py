@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WIDTH = 220
 """Pixels that a picture has across at least, by whole factors."""
 
-COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#0072b2", "#d55e00", "#999999")
+COLOURS = ("#56b4e9", "#d55e00", "#009e73", "#f0e442", "#cc79a7", "#0072b2", "#e69f00", "#999999")
 """Told apart by people who see colours differently (Okabe and Ito 2008); classes beyond the last begin anew."""
 
 COVER = 0.55

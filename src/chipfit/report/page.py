@@ -33,6 +33,7 @@ from chipfit.report.findings import (
     winner,
 )
 from chipfit.report.pictures import front, front_points
+from chipfit.report.streams import NOTE, TITLES, stream_heading, stream_lines
 from chipfit.report.words import amount, count, duration, listed, plain, small_share
 from chipfit.run.export import inherited
 from chipfit.run.worth import worths
@@ -104,6 +105,9 @@ def page(summary: Summary, problem: Problem) -> str:
         fronts=[front(points, *WIDE), front(points, *NARROW)] if points else [],
         **_networks(summary, problem),
         gallery=gallery(summary),
+        streams=stream_lines(summary),
+        stream_titles=TITLES,
+        stream_notes=(stream_heading(summary), NOTE),
         contributions=contributions(summary),
         trials=[_listed(summary, problem, trial) for trial in summary.trials],
         failures=[_listed(summary, problem, trial) for trial in summary.trials if trial.status == "failed"],

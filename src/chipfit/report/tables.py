@@ -17,6 +17,7 @@ from chipfit.estimate.parallelism import granularities
 from chipfit.graph.subgraphs import Subgraph, cut
 from chipfit.measure.subgraphs import graph_of
 from chipfit.nets.network import Network
+from chipfit.nets.streaming import stream_of, with_frames
 from chipfit.report.architecture import kind_of
 from chipfit.report.findings import COST_TITLES, Line, removals, sources, trained_on
 from chipfit.report.findings import comparison as compared
@@ -225,9 +226,20 @@ def _totals(model: Graph | Network, estimator: Estimator) -> Table:
         ),
         ("MACs", amount("macs", float(costs.macs[0])), "counted, per image"),
         ("parameters", amount("parameters", float(costs.parameters[0])), "counted, batch normalisation folded"),
+        *_on_a_stream(graph_of(model), estimator),
     ):
         table.add_row(f"  {name}", value, Text(source))
     return table
+
+
+def _on_a_stream(graph: Graph, estimator: Estimator) -> list[tuple[str, str, str]]:
+    """What an output takes where frames keep coming; nothing for networks that are not over frames."""
+    stream = stream_of(graph)
+    if stream is None:
+        return []
+    costs = estimator.costs(with_frames(graph, stream.step))
+    source = f"predicted, per output on a stream: every {plural(stream.step, 'frame')}, looking {stream.ahead} ahead"
+    return [("a step", amount("latency", float(costs.latency_s[0])), source)]
 
 
 def _beyond(target: Target, peak_bytes: int) -> str:

@@ -16,7 +16,6 @@ from PIL import Image
 
 from chipfit.files import write_whole
 from chipfit.nets.network import load_weights
-from chipfit.run.jobs import task_of
 from chipfit.run.quantised import int8_file, known_files
 from chipfit.tasks.examples import Box, Seen, can_be_shown, first_examples, inputs, picture, seen, truth
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from chipfit.nets.network import Weights
     from chipfit.run.journal import Journal, Trial
     from chipfit.run.problem import Problem
-    from chipfit.tasks.task import Outputs
+    from chipfit.tasks.task import Outputs, Task
 
 COUNT = 6
 """Examples that are shown: the first of the test split that hold something, whatever networks make of them."""
@@ -54,14 +53,12 @@ class Examples:
     examples: tuple[Example, ...]
 
 
-def keep_examples(problem: Problem, journal: Journal, trials: Sequence[Trial]) -> None:
+def keep_examples(problem: Problem, journal: Journal, task: Task, trials: Sequence[Trial]) -> None:
     """Writes what trials see in the first test examples, by their int8 files where these can be run.
 
     Nothing where the task has nothing to show. Raises `StorageFull`.
     """
-    if problem.study.accuracy is not None or not trials:
-        return
-    task, known = task_of(problem.study.task), read_examples(journal.directory)
+    known = read_examples(journal.directory)
     int8 = sorted(number for number, each in known_files(journal).items() if each.ran)
     if known is not None and list(known.int8) == int8:
         return

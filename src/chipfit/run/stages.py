@@ -22,11 +22,12 @@ from chipfit.nets.network import save_weights
 from chipfit.run.combined import Screening
 from chipfit.run.converging import aim_of
 from chipfit.run.examples import keep_examples
-from chipfit.run.jobs import CONVERGE, SUPERNET, Aim, Job, Outcome, Progress, Setting
+from chipfit.run.jobs import CONVERGE, SUPERNET, Aim, Job, Outcome, Progress, Setting, task_of
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem
 from chipfit.run.quantised import delivers_int8, quantise
 from chipfit.run.schedule import Pace, schedule
+from chipfit.run.streaming import keep_streamed
 from chipfit.run.workers import Workers
 from chipfit.search.algorithm import Algorithm, Codes, Domain
 from chipfit.search.pareto import front_mask
@@ -112,7 +113,10 @@ class _Run:
         if delivers_int8(self.problem):
             yield Stage("int8", "", len(full))
             yield from quantise(self.problem, self.journal, self.pool, full)
-        keep_examples(self.problem, self.journal, full)
+        if self.problem.study.accuracy is None:
+            task = task_of(self.problem.study.task)
+            keep_examples(self.problem, self.journal, task, full)
+            keep_streamed(self.problem, self.journal, task, full)
 
     def _screening(self, baseline: Trial, reference: Trial) -> Generator[Event, None, Screening]:
         """Plans a combined search, once, and trains the supernet that all variants share."""

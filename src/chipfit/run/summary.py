@@ -13,9 +13,10 @@ from chipfit.errors import InvalidInput
 from chipfit.run.jobs import Quantised
 from chipfit.run.journal import Journal, Scored, Trial
 from chipfit.run.quantised import known_files
+from chipfit.run.streaming import Streamed, read_streamed
 from chipfit.run.study import Study, make_study
 
-NOTES = ("curation", "plan", "place", "sessions", "schedule", "combined")
+NOTES = ("curation", "plan", "place", "sessions", "schedule", "combined", "streaming")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class Summary:
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     scores: Mapping[str, Mapping[tuple[int, ...], Scored]] = field(default_factory=dict[str, Any])
     int8: Mapping[int, Quantised] = field(default_factory=dict[int, Quantised])
+
+    @property
+    def streamed(self) -> dict[int, Streamed]:
+        """Fully trained networks that recognise speech on a stream of sound, by the number of the trial."""
+        return read_streamed(self.notes.get("streaming"))
 
     @property
     def seconds(self) -> float:

@@ -10,10 +10,27 @@ from dataclasses import replace
 
 from chipfit.errors import InvalidInput
 from chipfit.graph.graph import Graph, Node, Origin
-from chipfit.graph.ops import Activation, BatchNorm, Conv2d, GlobalPool, Pool2d, Reshape, Resize, Select, Softmax
+from chipfit.graph.ops import (
+    Activation,
+    BatchNorm,
+    Conv2d,
+    Elementwise,
+    GlobalPool,
+    Pool2d,
+    Reshape,
+    Resize,
+    Select,
+    Softmax,
+)
 from chipfit.graph.rewrite import add_alternative, unique_key, with_decision
 from chipfit.graph.undone import undone
 from chipfit.graph.values import Decision, always, choose, equal
+
+OUTPUT_SIZES = ("as given", "half", "quarter", "eighth")
+"""How large outputs may be, along each side."""
+
+ANY_SIZE = (Activation, BatchNorm, Conv2d, Elementwise, Select, Softmax)
+"""Operators that take images of any size and give images."""
 
 
 def remove_layout_changes(graph: Graph) -> Graph:
@@ -66,12 +83,17 @@ def resize_later(graph: Graph) -> Graph:
 
 
 def shrink_outputs(graph: Graph) -> Graph:
-    """Opens "<resize>.output" (as given, half) for the last enlargement before an output: half as much of it.
+    """Opens "<node>.output" (as given, half, …) for the last enlargement before an output: half as much of it.
 
-    Behind it there may only be what works on single pixels. The output has half the height and width. A resize that
-    `resize_later` put in its place follows. Raises `InvalidInput` where no output is an enlarged image.
+    Behind a resize there may only be what works on single pixels; a resize that `resize_later` put in its place
+    follows. Decoders that add enlarged images to earlier features step by step (Lin et al. 2017, figure 3) may stop at
+    any step, if what follows takes images of any size: "half" leaves out the last step, "quarter" the last two. All
+    outputs behind it shrink. Raises `InvalidInput` where no output is an enlarged image.
     """
-    opened = False
+    steps = {node.key: found for node in graph.nodes if (found := _smaller_steps(graph, node))}
+    for key, smaller in steps.items():
+        graph = _stopped_early(graph, key, smaller)
+    opened = bool(steps)
     for key in [node.key for node in graph.nodes if isinstance(node.op, Resize) and node.origin is None]:
         node = graph.by_key[key]
         smaller = _half(node.op)
@@ -87,6 +109,60 @@ def shrink_outputs(graph: Graph) -> Graph:
             graph = add_alternative(graph, place.key, other, choose(decision, (0, 1)), f"{place.key}.size", branch)
     if not opened:
         raise InvalidInput("no output is an enlarged image that could be half as large; leave this edit out")
+    return graph
+
+
+def _smaller_steps(graph: Graph, node: Node) -> tuple[str, ...]:
+    """What may take the place of a decoder's last step: the tensors of half its size, a quarter, …; none elsewhere."""
+    if node.origin is not None or not _takes_any_size(graph, node.key):
+        return ()
+    found: list[str] = []
+    while (before := _doubled_in(graph, node)) is not None and len(found) + 1 < len(OUTPUT_SIZES):
+        found.append(before)
+        if before not in graph.by_key:
+            break
+        node = graph.by_key[before]
+    return tuple(found)
+
+
+def _doubled_in(graph: Graph, node: Node) -> str | None:
+    """The tensor that a node adds to another one after doubling its size, None where it is no such sum."""
+    if not isinstance(node.op, Elementwise) or node.op.function != "add":
+        return None
+    for name in node.inputs:
+        other = graph.by_key.get(name)
+        if (
+            other is not None
+            and isinstance(other.op, Resize)
+            and other.origin is None
+            and _doublings(graph, other) == 1
+        ):
+            return other.inputs[0]
+    return None
+
+
+def _takes_any_size(graph: Graph, key: str) -> bool:
+    """Whether all that follows a tensor, one node at least, takes images of any size and nothing of a size beside."""
+    behind = {key}
+    for node in graph.nodes:
+        if behind.isdisjoint(node.inputs):
+            continue
+        pixels = not isinstance(node.op, Softmax) or node.op.axis in (1, -3)
+        if not isinstance(node.op, ANY_SIZE) or not pixels or not behind.issuperset(node.inputs):
+            return False
+        behind.add(node.key)
+    return len(behind) > 1
+
+
+def _stopped_early(graph: Graph, key: str, smaller: tuple[str, ...]) -> Graph:
+    count = len(smaller) + 1
+    decision = Decision(f"{key}.output", OUTPUT_SIZES[:count])
+    graph = with_decision(graph, decision)
+    for step, other in enumerate(smaller, start=1):
+        name = unique_key(graph, f"{key}.size")
+        index = choose(decision, tuple(int(option >= step) for option in range(count)))
+        graph = add_alternative(graph, key, other, index, name)
+        key = name
     return graph
 
 
