@@ -8,9 +8,8 @@ import tiny_tasks
 
 from chipfit.errors import InvalidInput
 from chipfit.run.integers import export_integers
-from chipfit.run.launch import launch
+from chipfit.run.launch import check_fits, launch
 from chipfit.run.problem import prepare
-from chipfit.run.stages import check_fits
 from chipfit.run.study import load_study
 from chipfit.run.summary import summarise
 

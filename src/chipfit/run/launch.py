@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import chipfit
 from chipfit.accuracy.surrogate import fit
-from chipfit.errors import InvalidInput, JournalMismatch
+from chipfit.errors import InvalidInput, JournalMismatch, UnsupportedOperator
 from chipfit.files import named
+from chipfit.graph.ops import Opaque
 from chipfit.run.converging import check_converging
 from chipfit.run.jobs import task_of
 from chipfit.run.journal import Journal
@@ -23,7 +24,7 @@ from chipfit.run.ledger import Book, counted, note_place, plan
 from chipfit.run.power import Meter, draw, place
 from chipfit.run.problem import Problem, prepare
 from chipfit.run.settings import COMBINED, CONVERGE
-from chipfit.run.stages import AlgorithmMaker, Event, check_fits, run
+from chipfit.run.stages import AlgorithmMaker, Event, run
 from chipfit.run.study import Study
 from chipfit.run.tabular import ACCURACY, table_of
 from chipfit.search.algorithm import Algorithm, Domain
@@ -116,6 +117,32 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
             journal.note("plan", json.dumps(asdict(plan(problem, machine, task))))
         yield from counted(events, Book(journal, workers, meter))
         journal.note("finished", "yes")
+
+
+def check_fits(problem: Problem, task: Task) -> None:
+    """Raises `InvalidInput` when a model does not fit a task, by its outputs or its input."""
+    graph, model = problem.space, problem.study.model
+    for node in graph.nodes:
+        if isinstance(node.op, Opaque):
+            raise UnsupportedOperator(
+                f"{model}: node {node.key!r} ({node.op.operator}) is unknown to chipfit and cannot be "
+                "trained; replace it in the model (chipfit estimate works with it, and leaves it out)"
+            )
+    given = graph.close((0,) * len(graph.decisions))
+    shapes = [tuple(int(size) for size in given.shapes[key]) for key in given.outputs]  # type: ignore[arg-type]
+    if wanted := task.misfit(shapes):
+        of = f"an output of shape {shapes[0]}" if len(shapes) == 1 else f"outputs of shapes {shapes}"
+        raise InvalidInput(
+            f"{model} gives {of}, the task needs {wanted}; "
+            f"for a model of the zoo set classes = {task.outputs}, else adapt its last layer"
+        )
+    takes = tuple(int(size) for size in given.inputs[0].shape)  # type: ignore[arg-type]
+    channels = task.input_shape[0]
+    if len(takes) != 4:
+        raise InvalidInput(f"{model} takes an input of shape {takes}, the task gives (1, {channels}, height, width)")
+    if takes[1] != channels:
+        raise InvalidInput(f"{model} takes {takes[1]} channels, the data of the task have {channels}")
+    next(iter(task.batches("validation", 1, (takes[2], takes[3]))))
 
 
 def _check_combined(study: Study) -> None:

@@ -16,8 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from chipfit.errors import InvalidInput, JournalMismatch, TrainingFailed, UnsupportedOperator
-from chipfit.graph.ops import Opaque
+from chipfit.errors import JournalMismatch, TrainingFailed
 from chipfit.nets.network import save_weights
 from chipfit.run.combined import Screening
 from chipfit.run.converging import aim_of
@@ -32,7 +31,6 @@ from chipfit.run.workers import Workers
 from chipfit.search.algorithm import Algorithm, Codes, Domain
 from chipfit.search.pareto import front_mask
 from chipfit.spaces.preflight import violation
-from chipfit.tasks.task import Task
 
 Code = tuple[int, ...]
 
@@ -391,29 +389,3 @@ def meets_limits(problem: Problem, trial: Trial, judge: Trial) -> bool:
         return False
     # The sum of a closed network's costs and that of its tables may differ in the last digit.
     return all(trial.costs[name] <= limit * (1 + ROUNDING) for name, limit in problem.limits.items())
-
-
-def check_fits(problem: Problem, task: Task) -> None:
-    """Raises `InvalidInput` when a model does not fit a task, by its outputs or its input."""
-    graph, model = problem.space, problem.study.model
-    for node in graph.nodes:
-        if isinstance(node.op, Opaque):
-            raise UnsupportedOperator(
-                f"{model}: node {node.key!r} ({node.op.operator}) is unknown to chipfit and cannot be "
-                "trained; replace it in the model (chipfit estimate works with it, and leaves it out)"
-            )
-    given = graph.close((0,) * len(graph.decisions))
-    shapes = [tuple(int(size) for size in given.shapes[key]) for key in given.outputs]  # type: ignore[arg-type]
-    if wanted := task.misfit(shapes):
-        of = f"an output of shape {shapes[0]}" if len(shapes) == 1 else f"outputs of shapes {shapes}"
-        raise InvalidInput(
-            f"{model} gives {of}, the task needs {wanted}; "
-            f"for a model of the zoo set classes = {task.outputs}, else adapt its last layer"
-        )
-    takes = tuple(int(size) for size in given.inputs[0].shape)  # type: ignore[arg-type]
-    channels = task.input_shape[0]
-    if len(takes) != 4:
-        raise InvalidInput(f"{model} takes an input of shape {takes}, the task gives (1, {channels}, height, width)")
-    if takes[1] != channels:
-        raise InvalidInput(f"{model} takes {takes[1]} channels, the data of the task have {channels}")
-    next(iter(task.batches("validation", 1, (takes[2], takes[3]))))
