@@ -16,10 +16,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 SMALL = """
-name = "presence"
-model = "ibn_classifier-32"
+name = "detection"
+model = "ibn_detector-0.35-64"
+classes = 1
 target = "neural-engine"
-task = {data = "rooms", size = 32, train = 96, validation = 48, test = 48}
+task = {data = "rooms-boxes", size = 64, train = 64, validation = 32, test = 32}
 space = {fuse = true, depth_multiplier = [1.0, 0.75, 0.5]}
 search = {trials = 2, epochs = 1}
 limits = {accuracy_drop = 0.5}
@@ -43,7 +44,7 @@ def commands() -> list[str]:
 def place(tmp_path: Path) -> Path:
     """A directory with the files that the README speaks of."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    (tmp_path / "examples" / "presence.toml").write_text(SMALL)
+    (tmp_path / "examples" / "detection.toml").write_text(SMALL)
     export_onnx(from_zoo("resnet8"), tmp_path / "your_model.onnx")
     chip = (ROOT / "src" / "chipfit" / "targets" / "neural-engine.toml").read_text()
     (tmp_path / "your_chip.toml").write_text(chip)
@@ -75,7 +76,7 @@ def test_every_command_line_runs(place: Path) -> None:
     assert len(commands()) >= 9
     for line in commands():
         run(place, [sys.executable, "-m", "chipfit.cli.main", *shlex.split(line)[1:]])
-    assert (place / "runs" / "presence" / "report.html").exists()
+    assert (place / "runs" / "detection" / "report.html").exists()
 
 
 @pytest.mark.slow
