@@ -182,6 +182,8 @@ def test_merging_replaces_depthwise_and_pointwise_by_one_full_convolution() -> N
 def test_merging_leaves_inverted_bottlenecks_to_fusion() -> None:
     opened = merge_depthwise_separable(separables())
     assert list(options_of(opened)) == ["block1.merge", "block2.merge", "bare.merge"]
+    with pytest.raises(InvalidInput, match="no depthwise separable convolution 'down'"):
+        merge_depthwise_separable(separables(), ["down"])
     b = Builder()
     x = b.depthwise(b.conv(b.input("x", (1, 4, 8, 8)), 8, key="wide"), key="each")
     with pytest.raises(InvalidInput, match="no depthwise separable convolution found"):
@@ -361,7 +363,6 @@ def test_edits_say_when_nothing_matches() -> None:
         ({"width": {"groups": ["classifier"]}}, "is an output of the network"),
         ({"width": {"factors": [0.0]}}, "above 0"),
         ({"fuse": ["nobody"]}, "no inverted bottleneck 'nobody'"),
-        ({"merge": ["nobody"]}, "no depthwise separable convolution 'nobody'"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
