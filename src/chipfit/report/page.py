@@ -16,7 +16,7 @@ from markupsafe import Markup
 from chipfit.files import write_whole
 from chipfit.graph.subgraphs import cut
 from chipfit.report import stages
-from chipfit.report.architecture import Row, changes, decision_rows, kind_of, latency_rows, shape_rows
+from chipfit.report.architecture import Row, block_rows, changes, decision_rows, kind_of, latency_rows, shape_rows
 from chipfit.report.costs import cost_lines
 from chipfit.report.examples import gallery
 from chipfit.report.findings import (
@@ -143,6 +143,7 @@ def _networks(summary: Summary, problem: Problem) -> dict[str, Any]:
     return {
         "names": names,
         "totals": [amount("latency", sum(layer.latency_s for layer in network.values())) for network in layers],
+        "blocks": block_rows(layers),
         "bars": [row for row in bars if not row.small],
         "small_bars": [row for row in bars if row.small],
         "shapes": shape_rows(loads[0], loads[shown]),
