@@ -1,9 +1,19 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chipfit.graph.subgraphs import cut
-from chipfit.report.architecture import changes, decision_rows, kind_of, latency_rows, merged, shape_rows
+from chipfit.report.architecture import (
+    block_of,
+    block_rows,
+    changes,
+    decision_rows,
+    kind_of,
+    latency_rows,
+    merged,
+    shape_rows,
+)
 from chipfit.run.problem import Problem
 
 names = st.lists(st.sampled_from("abcdefgh"), unique=True)
@@ -56,6 +66,27 @@ def test_bars_are_on_one_scale_and_say_what_came_and_went(problem: Problem) -> N
     assert [row.small for row in rows] == [
         all(row.name not in network or network[row.name].share < 0.01 for network in layers) for row in rows
     ]
+
+
+def test_blocks_add_up_what_was_fused_and_what_it_was_made_from(problem: Problem) -> None:
+    zero = (0,) * len(problem.space.decisions)
+    layers = [
+        {layer.name: layer for layer in problem.estimator.by_layer(problem.space.close(code))}
+        for code in (zero, _fused(problem))
+    ]
+    rows = block_rows(layers)
+    assert len({row.name for row in rows}) == len(rows) < len(layers[0])
+    largest = max(
+        sum(layer.latency_s for layer in network.values() if block_of(layer.name) == row.name)
+        for row in rows
+        for network in layers
+    )
+    for index, network in enumerate(layers):
+        total = sum(layer.latency_s for layer in network.values())
+        assert sum(row.cells[index].percent for row in rows) == pytest.approx(100 * total / largest)
+    states = {row.name: row.cells[1].state for row in rows}
+    assert states.pop("stage2.block1") in ("faster", "slower")
+    assert set(states.values()) == {"same"}
 
 
 def test_shapes_side_by_side(problem: Problem) -> None:

@@ -6,11 +6,12 @@ from chipfit.nets.network import Network, initialise
 from chipfit.nets.zoo import conv_ctc
 from chipfit.tasks.detection import Detection
 from chipfit.tasks.segmentation import Segmentation
-from chipfit.tasks.sound import Features
-from chipfit.tasks.speech import Speech
+from chipfit.tasks.sound import Features, keyword_features
+from chipfit.tasks.speech import SoundClassification, Speech
 
 COUNTS = {"train": 8, "validation": 4, "test": 6}
 FEATURES = Features(2000, bands=12)
+KEYWORDS = keyword_features(2000)
 
 
 def _images(size: int) -> dict[str, np.ndarray]:
@@ -38,6 +39,17 @@ def speech() -> Speech:
     sounds = {split: rng.integers(-900, 900, (count, samples)).astype(np.int16) for split, count in COUNTS.items()}
     texts = {split: np.tile([0, 1], (count, 1)) for split, count in COUNTS.items()}
     return Speech("speech", ("o", "k"), sounds, texts, FEATURES, "drawn")
+
+
+def keywords() -> SoundClassification:
+    """Loud or soft, for the network of the zoo."""
+    rng = np.random.default_rng(0)
+    labels = {split: np.arange(count) % 2 for split, count in COUNTS.items()}
+    sounds = {
+        split: (rng.normal(0, 300, (count, KEYWORDS.rate_hz)) * (1 + 20 * labels[split][:, None])).astype(np.int16)
+        for split, count in COUNTS.items()
+    }
+    return SoundClassification("keywords", ("soft", "loud"), sounds, labels, KEYWORDS, "drawn")
 
 
 def recogniser() -> Network:

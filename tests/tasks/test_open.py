@@ -51,11 +51,11 @@ def test_rooms_with_boxes_and_masks(tmp_path: Path) -> None:
 
 
 def test_what_is_chosen_reaches_the_loaders(tmp_path: Path) -> None:
-    for spec in ("coco", "masks", "audio", "digits"):
+    for spec in ("coco", "masks", "audio", "digits", "keywords"):
         for on_bad in ("refuse", "skip"):
             with pytest.raises(InvalidInput, match=r"no such|folder"):
                 open_task(f"{spec}:{tmp_path / 'none'}", on_bad=on_bad, cache=tmp_path)
-    for spec in ("audio:x", "digits:x"):
+    for spec in ("audio:x", "digits:x", "keywords:x"):
         with pytest.raises(InvalidInput, match="sounds have no image size"):
             open_task(spec, size=32)
     (tmp_path / "images").mkdir()

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from chipfit.errors import InvalidInput
+from chipfit.nets.zoo import from_zoo
 from chipfit.tasks.digits import FRAMES, digit_sequences
+from chipfit.tasks.keywords import spoken_keywords
 from chipfit.tasks.sound_files import read_wav, sounds
 from chipfit.tasks.speech import SoundClassification, Speech
 from chipfit.testing.tasks import check_task
@@ -195,6 +197,36 @@ def test_digit_sequences_are_what_the_recogniser_takes(tmp_path: Path) -> None:
     assert digit_sequences(tmp_path / "clips.npz", seed=1, limits=limits).fingerprint != task.fingerprint
 
 
+def test_keywords_are_what_the_keyword_spotter_takes(tmp_path: Path) -> None:
+    limits = {"train": 60, "validation": 30, "test": 30}
+    path = archive(tmp_path / "clips.npz")
+    task = spoken_keywords(path, limits=limits)
+    network = from_zoo("ds_cnn", classes=task.outputs)
+    assert (1, *task.input_shape) == network.graph.inputs[0].shape
+    assert task.sizes == limits
+    assert set(task.labels["train"]) == set(range(11))
+    assert task.misfit([network.graph.shapes[key] for key in network.graph.outputs]) == ""  # type: ignore[misc]
+    check_task(task, lambda inputs: inputs[:, 0, :1].mean(dim=2).repeat(1, 11))
+    assert spoken_keywords(path, limits=limits).fingerprint == task.fingerprint
+    assert spoken_keywords(path, seed=1, limits=limits).fingerprint != task.fingerprint
+
+
+def test_every_keyword_lies_whole_in_its_second_and_silence_is_softer(tmp_path: Path) -> None:
+    """Clips are flat; those of digit 9 are longer than a second and fill it."""
+    lengths = np.where(np.arange(80) % 10 == 9, 12000, 2000)
+    audio = np.repeat(np.where(np.arange(80) % 10 == 9, 900, 400), lengths).astype(np.int16)
+    path = archive(tmp_path / "c.npz", audio=audio, offsets=np.concatenate([[0], np.cumsum(lengths)]))
+    task = spoken_keywords(path, limits={"train": 90, "validation": 60, "test": 60})
+    loud = (np.abs(task.sounds["test"].astype(int)) > 4000).sum(axis=1)
+    for digit, samples in ((9, 8000), (3, 2000), (10, 0)):
+        found = loud[task.labels["test"] == digit]
+        assert len(found)
+        assert np.abs(found - samples).max() <= 0.06 * samples  # noise takes some below
+    # Some speakers say no 3: what they say instead is what the label says.
+    few = archive(tmp_path / "few.npz", digit=np.full(80, 4))
+    assert set(spoken_keywords(few, limits={"train": 30}).labels["train"]) == {4, 10}
+
+
 def test_no_speaker_is_in_two_splits(tmp_path: Path) -> None:
     """Every speaker's clips are of a loudness of their own, relative within a clip: a flat one, a ramp, a burst."""
     lengths = np.full(60, 2000)
@@ -209,6 +241,14 @@ def test_no_speaker_is_in_two_splits(tmp_path: Path) -> None:
             loud = np.median((np.abs(part) > 6000).sum(axis=1) / digits) / 2000
             kinds.add(int(np.argmin([abs(loud - share) for share in (1, 0.25, 0.1)])))
         assert kinds == {0, 1, 2}
+        single = spoken_keywords(path, seed=seed, limits={"train": 30, "validation": 30, "test": 30})
+        assert single.source.rpartition(" ")[2] == task.source.rpartition(" ")[2]
+        for split, part in single.sounds.items():
+            loud = (np.abs(part[single.labels[split] < 10]) > 6000).sum(axis=1) / 2000
+            same = (
+                np.median((np.abs(task.sounds[split]) > 6000).sum(axis=1) / (task.texts[split] >= 0).sum(axis=1)) / 2000
+            )
+            assert np.median(loud) == pytest.approx(same, abs=0.08)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,27 @@ def merged(orders: Sequence[Sequence[str]]) -> list[str]:
     return result
 
 
+def block_of(name: str) -> str:
+    """The block that a subgraph belongs to, by its name."""
+    return name.rpartition(".")[0] or name
+
+
+def block_rows(networks: Sequence[Mapping[str, LayerCost]]) -> list[Row]:
+    """The same as `latency_rows` for blocks: what was fused stands beside what it was made from."""
+    blocks = list(dict.fromkeys(block_of(name) for name in merged([list(network) for network in networks])))
+    sums: list[dict[str, float]] = []
+    for network in networks:
+        found: dict[str, float] = {}
+        for name, layer in network.items():
+            found[block_of(name)] = found.get(block_of(name), 0.0) + layer.latency_s
+        sums.append(found)
+    longest = max((latency for found in sums for latency in found.values()), default=0.0)
+    return [
+        Row(block, "", tuple(_time(found.get(block), sums[0].get(block), longest) for found in sums), False)
+        for block in blocks
+    ]
+
+
 def latency_rows(networks: Sequence[Mapping[str, LayerCost]], kinds: Mapping[str, str], least: float) -> list[Row]:
     """A row per subgraph with its latency in every network, bars on one scale; the first network is the baseline.
 
@@ -102,19 +123,20 @@ def latency_rows(networks: Sequence[Mapping[str, LayerCost]], kinds: Mapping[str
     rows: list[Row] = []
     for position, name in enumerate(names):
         layers = [network.get(name) for network in networks]
-        cells = tuple(_latency(layer, layers[0], longest) for layer in layers)
+        times = [None if layer is None else layer.latency_s for layer in layers]
+        cells = tuple(_time(time, times[0], longest) for time in times)
         small = all(layer is None or layer.share < least for layer in layers)
         rows.append(Row(name, kinds.get(name, ""), cells, _begins(names, position), small))
     return rows
 
 
-def _latency(layer: LayerCost | None, given: LayerCost | None, longest: float) -> Cell:
-    if layer is None:
-        return Cell("–", 0.0, "same" if given is None else "gone")
-    state = "new" if given is None else "same"
-    if given is not None and abs(layer.latency_s - given.latency_s) > CHANGED * given.latency_s:
-        state = "faster" if layer.latency_s < given.latency_s else "slower"
-    return Cell(amount("latency", layer.latency_s), 100 * layer.latency_s / longest if longest else 0.0, state)
+def _time(latency_s: float | None, given_s: float | None, longest: float) -> Cell:
+    if latency_s is None:
+        return Cell("–", 0.0, "same" if given_s is None else "gone")
+    state = "new" if given_s is None else "same"
+    if given_s is not None and abs(latency_s - given_s) > CHANGED * given_s:
+        state = "faster" if latency_s < given_s else "slower"
+    return Cell(amount("latency", latency_s), 100 * latency_s / longest if longest else 0.0, state)
 
 
 def shape_rows(given: Mapping[str, Workload], found: Mapping[str, Workload]) -> list[Row]:
@@ -149,8 +171,4 @@ def decision_rows(decisions: Sequence[Decision], codes: Sequence[Sequence[int]])
 
 
 def _begins(names: Sequence[str], position: int) -> bool:
-    return position == 0 or _block(names[position]) != _block(names[position - 1])
-
-
-def _block(name: str) -> str:
-    return name.rpartition(".")[0]
+    return position == 0 or block_of(names[position]) != block_of(names[position - 1])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chipfit.report.words import amount, change, latency, plain, plural, share, small_share
+from chipfit.run.settings import SOUND_KINDS
 
 if TYPE_CHECKING:
     from chipfit.estimate.estimator import Estimator
@@ -28,8 +29,8 @@ COST_TITLES: Mapping[str, str] = {
 """Costs by the names that studies use, as columns are titled."""
 
 _SAVING: Mapping[str, tuple[str, str, str]] = {
-    "latency": ("takes", "less", "time per image"),
-    "energy": ("needs", "less", "energy per image"),
+    "latency": ("takes", "less", "time per {example}"),
+    "energy": ("needs", "less", "energy per {example}"),
     "weights": ("needs", "less", "memory for weights"),
     "peak_memory": ("needs", "less", "memory for activations"),
     "parameters": ("has", "fewer", "parameters"),
@@ -263,10 +264,16 @@ def headline(summary: Summary) -> str:
             f"Nothing better than the baseline was found on {target}: {best.name} holds all limits, but its "
             f"{COST_TITLES[name]} is no lower ({figures}), {_at_accuracy(summary, best.trial, baseline)}."
         )
+    what = noun.format(example=example(summary))
     return (
-        f"{best.name} {verb} {change(new, old).lstrip('−')} {less} {noun} than the baseline on {target} "
+        f"{best.name} {verb} {change(new, old).lstrip('−')} {less} {what} than the baseline on {target} "
         f"({figures}, {_kind(name)}) {_at_accuracy(summary, best.trial, baseline)}."
     )
+
+
+def example(summary: Summary) -> str:
+    """What an example of the study's data is called."""
+    return "sound" if summary.study.task.data.partition(":")[0] in SOUND_KINDS else "image"
 
 
 def _kind(cost: str) -> str:
@@ -298,8 +305,8 @@ def _at_accuracy(summary: Summary, trial: Trial, baseline: Trial) -> str:
 def _where(summary: Summary, split: str) -> str:
     if summary.study.accuracy is not None:
         return ""
-    images = _sizes(summary).get(split)
-    return f" on {images:,} {split} images" if images else f" on the {split} split"
+    number = _sizes(summary).get(split)
+    return f" on {number:,} {split} {example(summary)}s" if number else f" on the {split} split"
 
 
 def _sizes(summary: Summary) -> Mapping[str, int]:

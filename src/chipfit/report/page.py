@@ -16,7 +16,7 @@ from markupsafe import Markup
 from chipfit.files import write_whole
 from chipfit.graph.subgraphs import cut
 from chipfit.report import stages
-from chipfit.report.architecture import Row, changes, decision_rows, kind_of, latency_rows, shape_rows
+from chipfit.report.architecture import Row, block_rows, changes, decision_rows, kind_of, latency_rows, shape_rows
 from chipfit.report.costs import cost_lines
 from chipfit.report.examples import gallery
 from chipfit.report.findings import (
@@ -24,6 +24,7 @@ from chipfit.report.findings import (
     accuracy_of,
     asked,
     comparison,
+    example,
     headline,
     latency_of,
     removals,
@@ -142,6 +143,7 @@ def _networks(summary: Summary, problem: Problem) -> dict[str, Any]:
     return {
         "names": names,
         "totals": [amount("latency", sum(layer.latency_s for layer in network.values())) for network in layers],
+        "blocks": block_rows(layers),
         "bars": [row for row in bars if not row.small],
         "small_bars": [row for row in bars if row.small],
         "shapes": shape_rows(loads[0], loads[shown]),
@@ -256,7 +258,7 @@ def provenance(summary: Summary, problem: Problem) -> list[tuple[str, str]]:
         ("model", study.model),
         ("seeds", f"study {study.seed}, data and splits {study.task.seed}"),
         ("data", data.get("source", "")),
-        ("splits", f"{sizes} images; the search saw train and validation only" if sizes else ""),
+        ("splits", f"{sizes} {example(summary)}s; the search saw train and validation only" if sizes else ""),
         ("data fingerprint", str(data.get("fingerprint", ""))[:16]),
         ("machine", ", ".join(str(value) for value in _machine(machine))),
         ("training", f"{duration(summary.seconds)} on {study.device}, summed over {study.workers} workers"),

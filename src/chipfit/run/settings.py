@@ -20,7 +20,10 @@ UNITS = {
     "%": 0.01, "": 1.0,
 }  # fmt: skip
 
-FILE_KINDS = ("folder", "npz", "coco", "masks", "audio", "digits")
+SOUND_KINDS = ("audio", "digits", "keywords")
+"""Kinds of data that are sounds."""
+
+FILE_KINDS = ("folder", "npz", "coco", "masks", *SOUND_KINDS)
 """Kinds of data that stand in files."""
 
 COSTS = ("latency", "energy", "weights", "peak_memory", "parameters", "macs")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from chipfit.tasks.detection import Detection
     from chipfit.tasks.digits import digit_sequences
     from chipfit.tasks.image_files import image_archive, image_folder
+    from chipfit.tasks.keywords import spoken_keywords
     from chipfit.tasks.mask_files import mask_folder
     from chipfit.tasks.open import open_task
     from chipfit.tasks.rendered import rooms_with_boxes, rooms_with_masks
@@ -45,12 +46,13 @@ _HOMES = {
     "rooms_with_boxes": "rendered",
     "rooms_with_masks": "rendered",
     "sounds": "sound_files",
+    "spoken_keywords": "keywords",
 }
 
 __all__ = [
     "SPLITS", "Augmentation", "Detection", "Features", "ImageClassification", "Outputs", "Scene", "Segmentation",
     "SoundClassification", "Speech", "Task", "coco_files", "digit_sequences", "image_archive", "image_folder",
-    "mask_folder", "open_task", "render", "rooms_with_boxes", "rooms_with_masks", "sounds",
+    "mask_folder", "open_task", "render", "rooms_with_boxes", "rooms_with_masks", "sounds", "spoken_keywords",
 ]  # fmt: skip
 
 

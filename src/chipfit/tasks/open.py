@@ -9,6 +9,7 @@ from chipfit.files import named
 from chipfit.tasks.coco import coco_files
 from chipfit.tasks.digits import digit_sequences
 from chipfit.tasks.image_files import image_archive, image_folder
+from chipfit.tasks.keywords import spoken_keywords
 from chipfit.tasks.mask_files import mask_folder
 from chipfit.tasks.rendered import rooms_with_boxes, rooms_with_masks
 from chipfit.tasks.rooms import Progress, rooms
@@ -18,7 +19,7 @@ from chipfit.tasks.task import Task
 
 FORMS = (
     "rooms, rooms-boxes, rooms-masks, folder:DIR, npz:FILE, coco:DIR, coco:ANNOTATIONS,IMAGES, masks:DIR, audio:DIR,"
-    " audio:MANIFEST, digits:FILE or module:NAME"
+    " audio:MANIFEST, digits:FILE, keywords:FILE or module:NAME"
 )
 
 RENDERED: dict[str, Callable[..., Task]] = {"rooms-boxes": rooms_with_boxes, "rooms-masks": rooms_with_masks}
@@ -28,7 +29,7 @@ PICTURES: dict[str, Callable[..., Task]] = {
     "coco": coco_files,
     "masks": mask_folder,
 }
-SOUNDS: dict[str, Callable[..., Task]] = {"audio": sounds, "digits": digit_sequences}
+SOUNDS: dict[str, Callable[..., Task]] = {"audio": sounds, "digits": digit_sequences, "keywords": spoken_keywords}
 
 
 def open_task(
@@ -47,7 +48,8 @@ def open_task(
 
     Rendered: "rooms" (is there a person), "rooms-boxes" (where), "rooms-masks" (which pixels). From files: "folder:DIR"
     and "npz:FILE" (classes of images), "coco:DIR" or "coco:ANNOTATIONS.json,IMAGES" (boxes), "masks:DIR" (a class for
-    each pixel), "audio:DIR" (classes of sounds), "audio:MANIFEST" (texts), "digits:FILE" (sequences of spoken digits).
+    each pixel), "audio:DIR" (classes of sounds), "audio:MANIFEST" (texts), "digits:FILE" (sequences of spoken digits),
+    "keywords:FILE" (single digits).
     "module:NAME" is the user's own: a task, or a function without arguments that gives one; such a task brings its own
     size, seed and counts.
 

@@ -58,6 +58,11 @@ class Features:
         return (wide, self.frames(samples), 1) if self.as_channels else (1, self.frames(samples), wide)
 
 
+def keyword_features(rate_hz: int) -> Features:
+    """A second as 49 frames of 10 coefficients: those of the keyword spotter of MLPerf Tiny (Banbury et al. 2021)."""
+    return Features(rate_hz, window_s=0.030, hop_s=0.020, bands=40, coefficients=10, as_channels=False)
+
+
 def as_features(sounds: NDArray[np.float32], features: Features) -> torch.Tensor:
     """Network inputs, float32 (n, channels, height, width), from samples in [-1, 1], float32 (n, samples)."""
     # One by one: in larger products the last bit of a sound would depend on its place in the batch.

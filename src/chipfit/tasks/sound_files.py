@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chipfit.errors import InvalidInput
-from chipfit.tasks.sound import Features
+from chipfit.tasks.sound import Features, keyword_features
 from chipfit.tasks.speech import SoundClassification, Speech
 from chipfit.tasks.splits import Choice, Faults, OnBad, apart, grouped_orders
 from chipfit.tasks.task import SPLITS
 
 CLIP_S = 1.0
 """Sounds of a folder are cut, or filled up with silence, to this length."""
-KEYWORDS = {"window_s": 0.030, "hop_s": 0.020, "bands": 40, "coefficients": 10, "as_channels": False}
-"""Features of a second as 49 frames of 10 coefficients: those of the keyword spotter of MLPerf Tiny."""
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 """Files of Google's Speech Commands that say which sounds belong to a split."""
@@ -87,7 +85,7 @@ def _classified(root: Path, choice: Choice, faults: Faults) -> SoundClassificati
         classes=classes,
         sounds={split: part[0] for split, part in arrays.items()},
         labels={s: np.array([classes.index(text) for text in arrays[s][1]], dtype=np.int64) for s in SPLITS},
-        features=Features(rate, **KEYWORDS),  # type: ignore[arg-type]
+        features=keyword_features(rate),
         source=f"sounds in folder {root.name}",
         skipped=tuple(faults.items),
     )
