@@ -121,3 +121,19 @@ def test_compression_keeps_the_order_and_the_better_half() -> None:
     np.testing.assert_array_equal(found[:3], values[:3])
     assert found[3] < 1.2
     np.testing.assert_array_equal(compressed(np.ones(3)), np.ones(3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_a_space_too_large_to_list_it_climbs_to_what_costs_least(seed: int) -> None:
+    """The surrogate knows nothing, so that only the free objective says what is worth an evaluation."""
+    generator = np.random.default_rng(seed)
+    price, least = generator.uniform(0.5, 1.5, 40), generator.integers(0, 2, 40)
+
+    def cost(codes: Codes) -> Floats:
+        return np.abs(codes - least) @ price
+
+    domain = Domain((2,) * 40, free=lambda codes: FreeCosts(cost(codes)[:, None], np.zeros(len(codes))))
+    search = Guided(domain, seed, nearest)
+    known, drawn = generator.integers(0, 2, (8, 40)), generator.integers(0, 2, (20_000, 40))
+    search.tell(known, cost(known)[:, None])
+    assert cost(search.ask(1))[0] < np.quantile(cost(drawn), 0.001)

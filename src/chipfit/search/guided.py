@@ -31,6 +31,9 @@ START = 6
 POOL = 512
 """So many candidates are drawn at random, so many near the best found, and so many with the best hints."""
 
+CLIMBS = 2
+"""So many times the neighbours of the candidates worth most become candidates."""
+
 _SAMPLE = 4096
 _ELITE, _FRONT = 24, 64
 _COMPARED = 256
@@ -42,6 +45,15 @@ class _Candidates:
     codes: Codes
     features: Features
     free: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Learned:
+    """What surrogates say of features: objectives that are paid for (n, p), their spreads, the chance to be feasible
+    (n,); `reached` are the objectives (k, m) of what was told, the free ones first."""
+
+    predict: Callable[[Features], tuple[Floats, Floats, Floats]]
+    reached: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,9 +102,14 @@ class Guided:
         alive = history.succeeded(range(len(history)))
         if n <= 0 or (len(alive) < START and not self._hinted):
             return self._proposals.initial(n)
-        candidates = self._candidates(alive)
-        choose = self._opening if len(alive) < START else self._best
-        ranked = candidates.codes[choose(candidates, self._known(alive), n)]
+        candidates, known = self._candidates(alive), self._known(alive)
+        if len(alive) < START:
+            rows = self._opening(candidates, known, n)
+        else:
+            learned = self._learned(known)
+            candidates = self._climbed(candidates, learned)
+            rows = _greedy(candidates, learned, n)
+        ranked = candidates.codes[rows]
         return self._proposals.draw(n, lambda _: ranked, pool=n)
 
     def tell(self, codes: Codes, objectives: Floats, violation: Floats | None = None) -> None:
@@ -107,16 +124,36 @@ class Guided:
         paid = objectives[:, free.objectives.shape[1] :] if len(alive) else np.empty((0, 1))
         return _Known(self._describe(codes), free.objectives, paid, history.violation(alive) <= 0)
 
+    def _climbed(self, candidates: _Candidates, learned: _Learned) -> _Candidates:
+        """The best candidates and their neighbours, a few times over: of a large space few are drawn at random.
+
+        Where all codes of a space are listed, the candidates stay.
+        """
+        for _ in range(CLIMBS if self._listing is None and len(candidates.codes) else 0):
+            best = candidates.codes[_greedy(candidates, learned, 1)[:_COMPARED]]
+            parents = best[self._generator.integers(0, min(_ELITE, len(best)), POOL // 2)]
+            children = self._neighbours(parents)
+            candidates = self._within(np.concatenate([best, children]))
+        return candidates
+
+    def _neighbours(self, parents: Codes) -> Codes:
+        cardinalities = self._domain.cardinalities
+        children = mutate(parents, cardinalities, 0.5 / max(1, len(cardinalities)), self._generator)
+        return np.unique(self._domain.canonicalised(children), axis=0)
+
     def _candidates(self, alive: list[int]) -> _Candidates:
         """Fresh codes within the free limits: random ones, ones near the best, ones with the best hints."""
-        history = self._proposals.history
         drawn = [self._random(), self._offered]
         if alive:
             drawn.append(self._near(alive))
         if self._hinted and self._listing is not None:
             order = np.argsort(-self._listing.features.hints.mean(axis=1), kind="stable")
             drawn.append(self._listing.codes[order[:POOL]])
-        codes = np.concatenate(drawn)
+        return self._within(np.concatenate(drawn))
+
+    def _within(self, codes: Codes) -> _Candidates:
+        """Those of some codes that are fresh and within the free limits, each once."""
+        history = self._proposals.history
         seen = {*keys(history.codes(range(len(history)))), *keys(self._proposals.pending)}
         fresh = {key: row for row, key in enumerate(keys(codes)) if key not in seen}
         codes = codes[list(fresh.values())]
@@ -141,16 +178,13 @@ class Guided:
         good = np.lexsort((objectives[:, -1], violation))[:_ELITE]
         front = np.flatnonzero(front_mask(objectives, violation))[:_FRONT]
         elite = history.codes([alive[row] for row in np.union1d(good, front)])
-        parents = elite[self._generator.integers(0, len(elite), 2 * POOL)]
-        cardinalities = self._domain.cardinalities
-        children = mutate(parents, cardinalities, 0.5 / max(1, len(cardinalities)), self._generator)
-        return np.unique(self._domain.canonicalised(children), axis=0)
+        return self._neighbours(elite[self._generator.integers(0, len(elite), 2 * POOL)])
 
     def _opening(self, candidates: _Candidates, known: _Known, count: int) -> Rows:
         """In turn the most promising by the hints, and the least like all others."""
         history = self._proposals.history
         asked = np.concatenate([history.codes(range(len(history))), self._proposals.pending])
-        promising = self._best(candidates, known, count, blind=True).tolist()
+        promising = _greedy(candidates, self._guessed(known), count).tolist()
         unlike = self._unlike(candidates, asked, count).tolist()
         picked: dict[int, None] = {}
         for number in range(min(count, len(promising))):
@@ -168,48 +202,60 @@ class Guided:
         options = candidates.features.options[better]
         return better[_farthest(options, self._describe(asked).options, 2 * count)]
 
-    def _best(self, candidates: _Candidates, known: _Known, count: int, blind: bool = False) -> Rows:
-        """Rows of the candidates, the count most worth an evaluation first."""
-        likely = self._feasible(candidates.features, blind)
-        if blind:
-            mean = np.repeat(-candidates.features.hints.mean(axis=1)[:, None], known.paid.shape[1], axis=1)
-            spread, reached = np.full_like(mean, _UNCERTAIN), np.empty((0, candidates.free.shape[1] + mean.shape[1]))
-        else:
-            paid = np.stack([compressed(column) for column in known.paid.T], axis=1) if known.paid.size else known.paid
-            mean, spread = self._predicted(known.features, paid, candidates.features)
-            reached = np.concatenate([known.free, paid], axis=1)[known.feasible]
-        mean = np.concatenate([candidates.free, mean], axis=1)
-        spread = np.concatenate([np.zeros_like(candidates.free), spread], axis=1)
-        return _greedy(reached, mean, spread, likely, candidates.free.shape[1], count)
+    def _guessed(self, known: _Known) -> _Learned:
+        """Before anything is known: the hints, and a spread that says so."""
+        objectives = max(1, known.paid.shape[1])
 
-    def _predicted(self, known: Features, paid: Floats, features: Features) -> tuple[Floats, Floats]:
-        predictions = [self._fit(known, column)(features) for column in paid.T]
-        if not predictions:
-            return np.empty((len(features), 0)), np.empty((len(features), 0))
-        means, spreads = zip(*predictions, strict=True)
-        return np.stack(means, axis=1), np.stack(spreads, axis=1)
+        def predict(features: Features) -> tuple[Floats, Floats, Floats]:
+            mean = np.repeat(-features.hints.mean(axis=1)[:, None], objectives, axis=1)
+            return mean, np.full_like(mean, _UNCERTAIN), np.ones(len(features))
 
-    def _feasible(self, features: Features, blind: bool) -> Floats:
-        """The probability (n,) of meeting the limits that are paid for, and of not failing."""
+        return _Learned(predict, np.empty((0, known.free.shape[1] + objectives)))
+
+    def _learned(self, known: _Known) -> _Learned:
+        """A surrogate for each objective that is paid for, and one for what breaks limits or fails."""
+        paid = np.stack([compressed(column) for column in known.paid.T], axis=1) if known.paid.size else known.paid
+        surrogates = [self._fit(known.features, column) for column in paid.T]
+        feasible = self._feasible()
+
+        def predict(features: Features) -> tuple[Floats, Floats, Floats]:
+            found = [surrogate(features) for surrogate in surrogates]
+            none = np.empty((len(features), 0))
+            mean = np.stack([mean for mean, _ in found], axis=1) if found else none
+            spread = np.stack([spread for _, spread in found], axis=1) if found else none
+            return mean, spread, feasible(features)
+
+        return _Learned(predict, np.concatenate([known.free, paid], axis=1)[known.feasible])
+
+    def _feasible(self) -> Callable[[Features], Floats]:
+        """What gives the probability (n,) of meeting the limits that are paid for, and of not failing."""
         history = self._proposals.history
         everything = range(len(history))
         codes = history.codes(everything)
         failed = np.isnan(history.objectives(everything)).any(axis=1) if len(codes) else np.zeros(0, dtype=np.bool_)
         excess = np.maximum(history.violation(everything) - self._domain.free_costs(codes).violation, 0.0)
-        broken = failed | (excess > 0)
-        if blind or len(codes) < START or not broken.any():
-            return np.ones(len(features))
+        if len(codes) < START or not (failed | (excess > 0)).any():
+            return lambda features: np.ones(len(features))
         unit = float(np.median(excess[excess > 0])) if (excess > 0).any() else 1.0
         values = np.where(failed, 1.0, np.where(excess > 0, np.minimum(excess / unit, 3.0), -1.0))
-        mean, spread = self._fit(self._describe(codes), values)(features)
-        return ndtr(-mean / spread)
+        surrogate = self._fit(self._describe(codes), values)
+
+        def probability(features: Features) -> Floats:
+            mean, spread = surrogate(features)
+            return ndtr(-mean / spread)
+
+        return probability
 
 
-def _greedy(reached: Floats, mean: Floats, spread: Floats, likely: Floats, free: int, count: int) -> Rows:
-    """The rows by falling acquisition; the first count one by one, each counted as reached for the next."""
-    if not len(mean):
+def _greedy(candidates: _Candidates, learned: _Learned, count: int) -> Rows:
+    """Rows of candidates by falling acquisition; the first count one by one, each counted as reached for the next."""
+    if not len(candidates.codes):
         return np.empty(0, dtype=np.int64)
-    reference = _reference(reached, mean, free)
+    mean, spread, likely = learned.predict(candidates.features)
+    mean = np.concatenate([candidates.free, mean], axis=1)
+    spread = np.concatenate([np.zeros_like(candidates.free), spread], axis=1)
+    reached = learned.reached
+    reference = _reference(reached, mean, candidates.free.shape[1])
     worth = likely * expected_improvement(reached, reference, mean, spread)
     order = np.argsort(-worth, kind="stable")
     compared = order[: max(_COMPARED, count)]
