@@ -17,6 +17,7 @@ from chipfit.nets.tflite.runtime import run_tflite
 from chipfit.report.findings import comparison, headline, int8_accuracy
 from chipfit.report.page import page
 from chipfit.report.tables import comparison_text
+from chipfit.run.export import export
 from chipfit.run.jobs import Quantised, task_of
 from chipfit.run.journal import Journal
 from chipfit.run.launch import launch
@@ -52,6 +53,12 @@ def with_note(summary: Summary, number: int, **changes: Any) -> Summary:
     finally:
         with Journal(summary.directory) as journal:
             journal.note(NOTE, before)
+
+
+def test_what_is_exported_later_is_the_file_that_was_judged(done: Summary, tmp_path: Path) -> None:
+    number = max(done.int8)
+    export(done, str(number), "tflite", tmp_path / "model.tflite")
+    assert (tmp_path / "model.tflite").read_bytes() == int8_file(done.directory, number).read_bytes()
 
 
 def test_what_is_told_of_a_file_is_what_the_file_gives(done: Summary) -> None:

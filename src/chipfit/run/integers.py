@@ -68,7 +68,8 @@ def export_integers(network: Network, study: Study, path: Path) -> Integers:
 def quantised(setting: Setting, job: Quantising) -> Quantised:
     """Does a job in this process; what cannot be written or run says why. Raises `StorageFull`."""
     try:
-        network = Network(f"trial {job.number}", setting.space.close(job.code), load_weights(job.weights))
+        name = f"{setting.study.name}-{job.number}"
+        network = Network(name, setting.space.close(job.code), load_weights(job.weights))
         found = export_integers(network, setting.study, job.file)
     except StorageFull:
         raise
