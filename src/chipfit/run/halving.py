@@ -47,7 +47,7 @@ class Halved:
         takes no part in the halving, as it is trained up to all rungs anyway.
         """
         search = self.problem.study.search
-        halving = Halving(self.problem.domain(decisions), algorithm, search.rungs, kept=search.finalists)
+        halving = Halving(self.problem.domain(decisions), algorithm, search.rungs)
         algorithm.tell(
             np.zeros((1, len(decisions)), np.int64),
             *judged(self.problem, np.asarray([reference.code]), [reference], self.wanted[search.rungs[0]]),
@@ -56,13 +56,17 @@ class Halved:
         known = [step for step in self.trained if not any(step[0][index] for index in others)]
         found = self._tell(halving, decisions, known)
         epochs, starters = search.trials * search.epochs, search.starters
-        while asked := self._affordable(halving.ask(search.batch), decisions, epochs, starters):
+        while True:
+            asked = self._affordable(halving.ask(search.batch), decisions, epochs, starters)
+            if not asked:
+                asked = self._affordable(halving.ask_best(search.batch, search.finalists), decisions, epochs, starters)
+            if not asked:
+                return found
             trials = yield from self.evaluate(asked)
             self.trained.update(zip(asked, trials, strict=True))
             found += self._tell(halving, decisions, asked)
             epochs -= sum(rung - search.below(rung) for _, rung in asked)
             starters -= sum(rung == search.rungs[0] for _, rung in asked)
-        return found
 
     def _affordable(
         self, asked: tuple[Codes, Floats], decisions: tuple[int, ...], epochs: int, starters: int

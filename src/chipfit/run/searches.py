@@ -20,8 +20,9 @@ from chipfit.run.summary import Summary
 def searches(summary: Summary) -> tuple[Searched, ...]:
     """The search of every variant of a finished run, without the network as given.
 
-    Of a search by halving it is what was trained for longest. A network that several variants asked for counts for the first of them, which is the one whose decisions were
-    offered then. Raises `InvalidInput` for a run that is not finished, and what loading its model raises.
+    Of a search by halving it is what was trained for longest. A network that several variants asked for counts for the
+    first of them, which is the one whose decisions were offered then. Raises `InvalidInput` for a run that is not
+    finished, and what loading its model raises.
     """
     if not summary.finished:
         raise InvalidInput(f"{summary.directory} is not finished; run the same chipfit search again, then mine it")

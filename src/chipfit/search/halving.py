@@ -51,10 +51,9 @@ class Halving:
     """Asynchronous successive halving (Li et al. 2020, ASHA) around any algorithm: asks pairs of a code and a budget.
 
     budgets ascend, in any unit (epochs). A code that is among the best 1/eta of those told at its budget is asked again
-    at the next one, before any new code is, unless that one was told already; new codes come from the algorithm, at the
+    at the next one, before any new code is, unless it was told there already; new codes come from the algorithm, at the
     lowest budget. The algorithm is told the values at the lowest budget only, so that it compares like with like. What
-    was told at the highest budget is the result: `finished`. Where no new code is left, the best `kept` of each budget go
-    on even if they are more than one in eta: few codes reach the highest budget too.
+    was told at the highest budget is the result: `finished`.
 
     A run drives it as it does an algorithm, with budgets beside the codes: it asks, trains each code up to its budget
     (going on from where a smaller one ended), and tells codes, budgets and values. It stops when the sum of budgets is
@@ -63,9 +62,7 @@ class Halving:
     Raises InvalidInput for fewer than two budgets, budgets that do not ascend from above 0, and an eta below 2.
     """
 
-    def __init__(
-        self, domain: Domain, algorithm: Algorithm, budgets: Sequence[float], eta: int = ETA, kept: int = 0
-    ) -> None:
+    def __init__(self, domain: Domain, algorithm: Algorithm, budgets: Sequence[float], eta: int = ETA) -> None:
         steps = np.asarray(budgets, dtype=np.float64)
         if steps.ndim != 1 or len(steps) < 2 or not steps[0] > 0 or not (np.diff(steps) > 0).all():
             raise InvalidInput(f"budgets {list(budgets)}: give at least two, ascending from above 0")
@@ -75,7 +72,6 @@ class Halving:
         self._algorithm = algorithm
         self._budgets = steps
         self._eta = eta
-        self._kept = kept
         self._rungs = [History(domain) for _ in steps]
         self._promoted: list[set[bytes]] = [set() for _ in steps]
 
@@ -85,9 +81,14 @@ class Halving:
             raise InvalidInput(f"{n} codes were asked for: the number must not be negative")
         codes, budgets = self._next(n, 0)
         fresh = self._algorithm.ask(n - len(codes))
-        if not len(codes) and not len(fresh):
-            return self._next(n, self._kept)
         return np.concatenate([codes, fresh]), np.concatenate([budgets, np.full(len(fresh), self._budgets[0])])
+
+    def ask_best(self, n: int, kept: int) -> tuple[Codes, Floats]:
+        """The same without new codes; the best `kept` of each budget go on even where they are more than one in eta.
+
+        For the end of a search, so that some reach the highest budget where few were told, or most of them failed.
+        """
+        return self._next(n, kept)
 
     def tell(self, codes: Codes, budgets: Floats, objectives: Floats, violation: Floats | None = None) -> None:
         """Values of codes (n, d) trained with budgets (n,), as in `Algorithm.tell`.
