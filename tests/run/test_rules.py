@@ -8,9 +8,9 @@ import pytest
 import tiny_problem
 
 from chipfit.errors import InvalidInput, JournalMismatch
+from chipfit.run.choosing import meets_limits
 from chipfit.run.launch import launch
 from chipfit.run.problem import prepare
-from chipfit.run.stages import meets_limits
 from chipfit.run.summary import Summary, summarise
 
 EVERYTHING = """

@@ -12,11 +12,12 @@ import pytest
 import tiny_problem
 
 from chipfit.errors import InvalidInput, JournalMismatch, LimitImpossible, StorageFull, TrainingFailed
+from chipfit.run.choosing import meets_limits
 from chipfit.run.jobs import Progress
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.launch import launch
 from chipfit.run.problem import Problem, prepare
-from chipfit.run.stages import Event, Stage, meets_limits
+from chipfit.run.stages import Event, Stage
 from chipfit.run.summary import Summary, summarise
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from chipfit.errors import InvalidInput
 from chipfit.search import Codes, Domain, Halving, RandomSearch
+from chipfit.search.halving import ETA, least, rungs, starters, trainings
 
 DOMAIN = Domain((5,) * 6)
 BUDGETS = (1.0, 3.0, 9.0)
@@ -98,6 +99,51 @@ def test_a_space_is_exhausted_when_nothing_is_left_to_ask_or_to_go_on() -> None:
         asked += len(pair[0])
     assert asked == 4 + 2
     assert len(halving.finished[0]) == 2
+
+
+@pytest.mark.parametrize(("kept", "reached"), [(0, 1), (2, 2), (9, 4)])
+def test_at_the_end_so_many_go_on_as_are_kept(kept: int, reached: int) -> None:
+    domain = Domain((2, 2))
+    halving = Halving(domain, RandomSearch(domain, 0), (1, 2, 4), eta=2)
+    while len((pair := halving.ask(3))[0]) or len((pair := halving.ask_best(3, kept))[0]):
+        halving.tell(*pair, pair[0].sum(axis=1, dtype=np.float64)[:, None])
+    assert len(halving.finished[0]) == reached
+    assert [0, 0] in halving.finished[0].tolist()
+
+
+def test_what_was_told_at_the_next_budget_is_not_asked_with_it() -> None:
+    domain = Domain((4,))
+    halving = Halving(domain, RandomSearch(domain, 0), (1, 2), eta=2)
+    codes = np.arange(4)[:, None]
+    halving.tell(codes, np.ones(4), codes.astype(np.float64))
+    halving.tell(codes[:1], np.full(1, 2.0), np.zeros((1, 1)))
+    again, budgets = halving.ask(4)
+    assert (again.tolist(), budgets.tolist()) == ([[1]], [2.0])
+
+
+@pytest.mark.parametrize(
+    ("highest", "budgets"), [(2, (2,)), (3, (1, 3)), (8, (2, 8)), (9, (1, 3, 9)), (20, (2, 6, 20))]
+)
+def test_rungs_are_thirds_down_to_one(highest: int, budgets: tuple[int, ...]) -> None:
+    assert rungs(highest) == budgets
+
+
+@pytest.mark.parametrize("highest", [3, 7, 9, 20, 81])
+def test_what_starts_is_paid_for_to_the_end_and_one_more_would_not_be(highest: int) -> None:
+    budgets = rungs(highest)
+    steps = np.diff([0, *budgets])
+    each = (steps / float(ETA) ** np.arange(len(budgets))).sum()
+    for total in (least(budgets), 10 * highest, 1000):
+        codes = starters(budgets, total)
+        assert codes >= ETA ** (len(budgets) - 1)
+        assert codes * each <= total + 1e-9
+        assert (codes + 1) * each > total
+        for size in (2, codes, 10 * codes):
+            fewest, most = np.array(trainings(budgets, total, size)).T
+            assert fewest @ steps <= total
+            assert most @ steps <= total
+            assert fewest.sum() <= most.sum()
+    assert starters(budgets, least(budgets) - 1) < ETA ** (len(budgets) - 1)
 
 
 @pytest.mark.parametrize("budgets", [(1,), (1, 1), (2, 1), (0, 1), (np.nan, 1)])

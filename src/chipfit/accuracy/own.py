@@ -6,7 +6,7 @@ import math
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ from chipfit.files import named
 class Budget:
     """What a training may spend: `epochs` over at most `images` images each (None: all), with this seed and device.
 
-    `stage` is "baseline", "search" or "final".
+    `stage` is "baseline", "search" or "final". In a search by halving `epochs` are those that are added to what the
+    module has been trained before.
     """
 
     stage: str
@@ -29,12 +30,41 @@ class Budget:
     device: str
 
 
-def call_own(spec: str, module: torch.nn.Module, budget: Budget) -> dict[str, float]:
+class _Watched(Budget):
+    """A budget that knows whether its epochs were read."""
+
+    __slots__ = ("read",)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "epochs":
+            object.__setattr__(self, "read", True)
+        return super().__getattribute__(name)
+
+
+def call_own(spec: str, module: torch.nn.Module, budget: Budget, *, adds_up: bool = False) -> dict[str, float]:
     """The metrics that the function named `spec` ("module:function") returns for a module.
 
-    It may return a number (taken as "accuracy") or a mapping that has "accuracy"; it trains `module` in place.
-    Raises `TrainingFailed` with what it raised and where, or when what it returned is no such thing.
+    It may return a number (taken as "accuracy") or a mapping that has "accuracy"; it trains `module` in place. Where
+    one training `adds_up` with the next it must do that for `budget.epochs`. Raises `TrainingFailed` with what it
+    raised and where, when what it returned is no such thing, or when it does not train so.
     """
+    if adds_up:
+        return _adding_up(spec, module, _Watched(**asdict(budget)))
+    return _called(spec, module, budget)
+
+
+def _adding_up(spec: str, module: torch.nn.Module, budget: _Watched) -> dict[str, float]:
+    before = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+    numbers = _called(spec, module, budget)
+    remedy = "which a search by halving needs; train the module in place for so many epochs, or choose another search"
+    if not hasattr(budget, "read"):
+        raise TrainingFailed(f"{spec} never reads budget.epochs, {remedy}")
+    if all(torch.equal(tensor.cpu(), before[name].cpu()) for name, tensor in module.state_dict().items()):
+        raise TrainingFailed(f"{spec} leaves the module as it was and cannot go on from there, {remedy}")
+    return numbers
+
+
+def _called(spec: str, module: torch.nn.Module, budget: Budget) -> dict[str, float]:
     function = named(spec, "accuracy")
     if not callable(function):
         raise InvalidInput(f"accuracy {spec!r} is not a function; name one that takes (module, budget)")

@@ -147,10 +147,10 @@ def _line(trial: Trial) -> str:
 
     cost = amount("latency", trial.costs["latency"]) if "latency" in trial.costs else ""
     if trial.status == "failed":
-        return f"  {trial.number:4d} {trial.stage:9s} {cost:>9}  failed: {trial.why}"
+        return f"  {trial.number:4d} {trial.kind:9s} {cost:>9}  failed: {trial.why}"
     mark = " stopped early" if trial.status == "stopped" else ""
     accuracy = 100 * trial.metrics.get("accuracy", float("nan"))
-    return f"  {trial.number:4d} {trial.stage:9s} {cost:>9}  {accuracy:5.1f} % on validation{mark}"
+    return f"  {trial.number:4d} {trial.kind:9s} {cost:>9}  {accuracy:5.1f} % on validation{mark}"
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
@@ -183,6 +183,7 @@ def _trial_json(trial: Trial, detail: str | None) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "stage": trial.stage,
+        **({"up_to_epoch": trial.rung} if trial.rung else {}),
         "code": list(trial.code),
         "status": trial.status,
         "why": trial.why,

@@ -186,7 +186,11 @@ def contributions(summary: Summary) -> list[Contribution]:
         if variant == "baseline" or not numbers:
             continue
         name = "converging search" if summary.study.search.converges else "search"
-        parts.append((f"{name} {variant}", own, _searched(by_number, numbers, len(numbers) - len(own))))
+        for rung in sorted({by_number[number].rung for number in numbers}):
+            here = [number for number in numbers if by_number[number].rung == rung]
+            fresh = [trial for trial in own if trial.rung == rung]
+            title = f"{name} {variant}" + (f", up to epoch {rung}" if rung else "")
+            parts.append((title, fresh, _searched(by_number, here, len(here) - len(fresh))))
         taken.update(numbers)
     rest = [trial for trial in summary.trials if trial.stage in ("search", "reference") and trial.number not in taken]
     if rest:
@@ -233,7 +237,7 @@ def _listed(summary: Summary, problem: Problem, trial: Trial) -> Listed:
     split = f" ({accuracy.split})" if accuracy is not None and summary.study.accuracy is None else ""
     return Listed(
         trial.number,
-        f"{trial.stage}: {', '.join(asked_by)}" if asked_by and trial.stage != "baseline" else trial.stage,
+        f"{trial.kind}: {', '.join(asked_by)}" if asked_by and trial.stage != "baseline" else trial.kind,
         {"done": "trained", "stopped": "stopped early"}.get(trial.status, trial.status),
         latency_of(trial) if trial.costs else "–",
         f"{accuracy}{split}" if accuracy is not None else "–",

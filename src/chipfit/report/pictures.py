@@ -72,7 +72,11 @@ def front_points(summary: Summary, decisions: Sequence[Decision]) -> list[Point]
         if row.trial is not None:
             names.setdefault(row.trial.number, []).append(row.name if row.holds else f"{row.name} ✗")
     points: list[Point] = []
+    lasting = [trial for trial in summary.trials if trial.rung and trial.status != "failed"]
+    highest = {trial.code: trial.rung for trial in sorted(lasting, key=lambda trial: trial.rung)}
     for trial in summary.trials:
+        if trial.rung and trial.rung < highest.get(trial.code, 0):
+            continue  # it was trained on
         found = accuracy_of(trial)
         labels = names.get(trial.number, [])
         if found is None or trial.status == "failed" or (trial.stage in ("baseline", "supernet") and not labels):

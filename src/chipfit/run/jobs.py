@@ -44,6 +44,7 @@ class Job:
 
     `floors` are the accuracies below which training stops, by epoch; `test` asks for metrics on the test split;
     `threads` is how many PyTorch may use. A converging training has an `aim`; its `code` is that of the baseline.
+    One that `goes_on` starts from the weights of the same network in `start`, as they are.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Job:
     test: bool = False
     threads: int = 1
     aim: Aim | None = None
+    goes_on: bool = False
 
     def lost(self) -> Outcome:
         """The outcome of a job that took its process down."""

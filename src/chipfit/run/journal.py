@@ -59,6 +59,16 @@ class Trial:
     seconds: float = 0.0
     why: str = ""
 
+    @property
+    def rung(self) -> int:
+        """Epochs up to which a search by halving had trained it, several trainings together; else 0."""
+        return int(self.key.partition(":")[0].partition("@")[2] or 0)
+
+    @property
+    def kind(self) -> str:
+        """The stage, in a search by halving with the rung: "search@3"."""
+        return f"{self.stage}@{self.rung}" if self.rung else self.stage
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:

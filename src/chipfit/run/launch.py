@@ -23,7 +23,7 @@ from chipfit.run.journal import Journal
 from chipfit.run.ledger import Book, counted, note_place, plan
 from chipfit.run.power import Meter, draw, place
 from chipfit.run.problem import Problem, prepare
-from chipfit.run.settings import COMBINED, CONVERGE
+from chipfit.run.settings import COMBINED, CONVERGE, HALVING
 from chipfit.run.stages import AlgorithmMaker, Event, run
 from chipfit.run.study import Study
 from chipfit.run.tabular import ACCURACY, table_of
@@ -84,7 +84,7 @@ def launch(study: Study, directory: Path, progress: Callable[..., Any] | None = 
     before anything is written: raises `InvalidInput`, `LimitImpossible`, `JournalMismatch`.
     """
     named_here = study.search.combines or study.search.converges
-    make = None if named_here else algorithm_maker(study.search.algorithm)
+    make = None if named_here else algorithm_maker("nsga2" if study.search.halves else study.search.algorithm)
     problem = prepare(study, progress, _curation_before(study, directory))
     problem.require_satisfiable()
     task = None
@@ -179,7 +179,7 @@ def algorithm_maker(name: str) -> AlgorithmMaker:
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     if ":" not in name:
-        known = ", ".join((*ALGORITHMS, COMBINED, CONVERGE))
+        known = ", ".join((*ALGORITHMS, COMBINED, CONVERGE, HALVING))
         raise InvalidInput(f"search.algorithm = {name!r}: known are {known}, or module:NAME")
     return cast(AlgorithmMaker, named(name, "search.algorithm"))
 

@@ -19,6 +19,7 @@ from chipfit.run.power import JOULES_PER_KWH, Draw, Meter, Place, Spent
 from chipfit.run.schedule import PASSES
 from chipfit.run.settings import LedgerSettings
 from chipfit.run.study import Study
+from chipfit.search.halving import trainings
 
 if TYPE_CHECKING:
     from chipfit.run.problem import Problem
@@ -204,20 +205,31 @@ def plan(problem: Problem, machine: Draw, task: Task | None = None) -> Plan:
     reach = [problem.reach(problem.decisions_of(edits)) for edits in study.rows.values()]
     networks = problem.reach(sorted({index for edits in study.rows.values() for index in problem.decisions_of(edits)}))
     converging = len(reach) if study.search.converges else 0
-    searched = [0 if converging else min(study.search.trials, size - 1) for size in reach]
     finals = len(study.rules) + (converging or sum(min(study.search.finalists, size - 1) for size in reach))
-    fewest = sum(searched) if study.search.stop_below == 0 else sum(searched) // 2
-    counts = ((1, 1), (1 + fewest, 1 + sum(searched)), (1, 1 + finals), (converging, converging))
-    trainings = (sum(least for least, _ in counts), sum(most for _, most in counts))
+    searched = _searched(study, [] if converging else [size - 1 for size in reach])
+    counts = ((1, 1), *searched, (1, 1 + finals), (converging, converging))
+    total = (sum(least for least, _ in counts), sum(most for _, most in counts))
     if study.search.budget is not None:
-        return Plan(networks, trainings, _budgeted(study.search.budget, study, machine))
+        return Plan(networks, total, _budgeted(study.search.budget, study, machine))
     if study.accuracy is not None:
-        return Plan(networks, trainings, None, f"how long {study.accuracy} takes is not known before it has run")
+        return Plan(networks, total, None, f"how long {study.accuracy} takes is not known before it has run")
     try:
         pace, images = _pace(problem, task)
     except ChipfitError as error:
-        return Plan(networks, trainings, None, str(error))
-    return Plan(networks, trainings, _expected(study, machine, pace, images, counts))
+        return Plan(networks, total, None, str(error))
+    return Plan(networks, total, _expected(study, machine, pace, images, counts))
+
+
+def _searched(study: Study, networks: Sequence[int]) -> list[tuple[int, int]]:
+    """Trainings of the search at least and at most, by rung, over variants that have so many networks besides the
+    baseline, which is among them."""
+    search = study.search
+    if search.halves:
+        found = [trainings(search.rungs, search.trials * search.epochs, size) for size in networks]
+        ends = [[sum(ends) for ends in zip(*rung, strict=True)] for rung in zip(*found, strict=True)]
+        return [(1 + least, 1 + most) for least, most in ends]
+    most = sum(min(search.trials, size) for size in networks)
+    return [(1 + (most if search.stop_below == 0 else most // 2), 1 + most)]
 
 
 def _budgeted(budget_s: float, study: Study, machine: Draw) -> Expected:
@@ -227,14 +239,16 @@ def _budgeted(budget_s: float, study: Study, machine: Draw) -> Expected:
 
 
 def _images(study: Study, sizes: Mapping[str, int]) -> tuple[float, ...]:
-    """What one training sees in each stage, in images trained on: the baseline, in the search, in full at the end, and
-    a converging one, whose steps train `PASSES` networks and judge others for the choice."""
+    """What one training sees in each stage, in images trained on: the baseline, in the search by rung, in full at the
+    end, and a converging one, whose steps train `PASSES` networks and judge others for the choice."""
     train = min(sizes["train"], study.training.images or sizes["train"])
     judged = FORWARD * sizes["validation"]
-    epochs = (study.training.baseline_epochs, study.search.epochs, study.training.final_epochs)
-    baseline, search, final = (count * (train + judged) + judged for count in epochs)
-    converging = study.search.converge.epochs * ((PASSES + 1) * train + judged)
-    return baseline, search, final + FORWARD * sizes["test"], converging
+    search = study.search
+    added = [rung - search.below(rung) for rung in search.rungs] if search.halves else [search.epochs]
+    epochs = (study.training.baseline_epochs, *added, study.training.final_epochs)
+    *before, final = (count * (train + judged) + judged for count in epochs)
+    converging = search.converge.epochs * ((PASSES + 1) * train + judged)
+    return *before, final + FORWARD * sizes["test"], converging
 
 
 def _pace(problem: Problem, task: Task | None) -> tuple[float, tuple[float, ...]]:
@@ -259,7 +273,8 @@ def _pace(problem: Problem, task: Task | None) -> tuple[float, tuple[float, ...]
 def _expected(
     study: Study, machine: Draw, pace: float, images: Sequence[float], counts: Sequence[tuple[int, int]]
 ) -> Expected:
-    side_by_side = (1, min(study.workers, study.search.batch), min(study.workers, len(study.rows)), 1)
+    searching = [min(study.workers, study.search.batch)] * len(study.search.rungs)
+    side_by_side = (1, *searching, min(study.workers, len(study.rows)), 1)
     ends: list[tuple[float, float]] = []
     for end in (0, 1):
         # Trainings of a stage side by side, on no more cores than there are.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from chipfit.errors import InvalidInput
 from chipfit.expert.patterns import Searched
 from chipfit.nets.load import load
+from chipfit.run.choosing import accuracy_of, longest_trained, wanted_accuracy
 from chipfit.run.journal import Trial
 from chipfit.run.problem import ROUNDING, opened
 from chipfit.run.study import Study
@@ -20,8 +20,9 @@ from chipfit.run.summary import Summary
 def searches(summary: Summary) -> tuple[Searched, ...]:
     """The search of every variant of a finished run, without the network as given.
 
-    A network that several variants asked for counts for the first of them, which is the one whose decisions were
-    offered then. Raises `InvalidInput` for a run that is not finished, and what loading its model raises.
+    Of a search by halving it is what was trained for longest. A network that several variants asked for counts for the
+    first of them, which is the one whose decisions were offered then. Raises `InvalidInput` for a run that is not
+    finished, and what loading its model raises.
     """
     if not summary.finished:
         raise InvalidInput(f"{summary.directory} is not finished; run the same chipfit search again, then mine it")
@@ -29,15 +30,18 @@ def searches(summary: Summary) -> tuple[Searched, ...]:
     network = load(study.model, input_shape=study.input_shape, seed=study.seed, classes=study.classes)
     space, members = opened(network.graph, study.space)
     trials = {trial.number: trial for trial in summary.trials}
-    wanted, limits = _wanted(summary, trials), _limits(study, trials[summary.members["baseline"]["baseline"][0]])
+    baseline = trials[summary.members["baseline"]["baseline"][0]]
+    limits = _limits(study, baseline)
+    references = {trial.rung: trial for trial in summary.trials if trial.stage == "search" and not any(trial.code)}
+    wanted = {rung: wanted_accuracy(study, baseline, reference) for rung, reference in references.items()}
     found: list[Searched] = []
     seen: set[int] = set()
     for variant, edits in study.rows.items():
         own = [trials[number] for number in summary.members[variant]["search"] if number not in seen]
         seen.update(trial.number for trial in own)
-        own = [trial for trial in own if any(trial.code)]
+        own = longest_trained([trial for trial in own if any(trial.code)])
         objectives = [[_objective(trial, name) for name in study.search.objectives] for trial in own]
-        holds = [_holds(trial, wanted, limits) for trial in own]
+        holds = [_holds(trial, wanted[trial.rung], limits) for trial in own]
         found.append(
             Searched(
                 str(summary.directory), _data(study), study.target, network.graph, space,
@@ -59,11 +63,7 @@ def _data(study: Study) -> str:
 
 
 def _objective(trial: Trial, name: str) -> float:
-    return -_accuracy(trial) if name == "accuracy" else trial.costs[name]
-
-
-def _accuracy(trial: Trial) -> float:
-    return trial.metrics.get("accuracy", math.nan) if trial.status != "failed" else math.nan
+    return -accuracy_of(trial) if name == "accuracy" else trial.costs[name]
 
 
 def _limits(study: Study, baseline: Trial) -> dict[str, float]:
@@ -73,19 +73,6 @@ def _limits(study: Study, baseline: Trial) -> dict[str, float]:
     }
 
 
-def _wanted(summary: Summary, trials: Mapping[int, Trial]) -> float:
-    """The accuracy that a candidate had to reach after the search's training, as the run reckoned it."""
-    limits, slack = summary.study.limits, summary.study.search.slack
-    baseline = _accuracy(trials[summary.members["baseline"]["baseline"][0]])
-    reference = next(_accuracy(trial) for trial in trials.values() if trial.stage == "search" and not any(trial.code))
-    wanted = [-math.inf]
-    if limits.accuracy_drop is not None:
-        wanted.append(reference - limits.accuracy_drop)
-    if limits.accuracy is not None:
-        wanted.append(reference + limits.accuracy - baseline)
-    return max(wanted) - slack
-
-
 def _holds(trial: Trial, wanted: float, limits: Mapping[str, float]) -> bool:
     within = all(trial.costs[name] <= limit * (1 + ROUNDING) for name, limit in limits.items())
-    return trial.status == "done" and _accuracy(trial) >= wanted and within
+    return trial.status == "done" and accuracy_of(trial) >= wanted and within

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from chipfit.accuracy.recipe import Recipe
 from chipfit.errors import InvalidInput
+from chipfit.search.halving import ETA, least, rungs, starters
 from chipfit.spaces.curate import FREE, TOLERANCE
 
 UNITS = {
@@ -35,6 +36,9 @@ COMBINED = "combined"
 
 CONVERGE = "converge"
 """The algorithm that trains weights and choice together, once for each variant; none of those either."""
+
+HALVING = "halving"
+"""The algorithm that trains many networks for a few epochs and the better ones for more; none of those either."""
 
 CURATE = "curate"
 """The key under [space] that is no edit: options that are not worth offering are left out."""
@@ -200,7 +204,8 @@ class SearchSettings(Section):
     `algorithm = "combined"` looks before it trains, as `combined` says. With a `budget` (such as "30 min", from the
     beginning of the run to its end) the counts of its stages and `trials` follow from the time that there is.
     `algorithm = "converge"` lands on the study's limit of latency with one training for each variant, as `converge`
-    says; `trials`, `batch` and `stop_below` have no part in it.
+    says; `trials`, `batch` and `stop_below` have no part in it. `algorithm = "halving"` spends the epochs of so many
+    `trials` on more networks: each starts at the first of `rungs`, and the better third of a rung goes on to the next.
     """
 
     algorithm: str = "nsga2"
@@ -223,7 +228,23 @@ class SearchSettings(Section):
             raise ValueError("accuracy alone needs no search for a chip; add latency, energy, weights or peak_memory")
         if self.budget is not None and not self.combines:
             raise ValueError(f'budget plans the stages of algorithm = "{COMBINED}" only; set trials instead')
+        if self.halves:
+            self._check_halving()
         return self
+
+    def _check_halving(self) -> None:
+        if self.epochs < ETA:
+            raise ValueError(
+                f"epochs = {self.epochs}: a search by halving trains networks for a third of them first; give "
+                f"{ETA} or more"
+            )
+        if self.trials < self.fewest_trials:
+            raise ValueError(
+                f"trials = {self.trials}: the epochs of so many take no network through all rungs "
+                f"({', '.join(map(str, self.rungs))} epochs); give {self.fewest_trials} or more"
+            )
+        if self.stop_below:
+            raise ValueError(f"stop_below = {self.stop_below}: halving itself ends what is behind; leave it out")
 
     @property
     def combines(self) -> bool:
@@ -234,6 +255,30 @@ class SearchSettings(Section):
     def converges(self) -> bool:
         """Whether this is a converging search."""
         return self.algorithm == CONVERGE
+
+    @property
+    def halves(self) -> bool:
+        """Whether this is a search by halving."""
+        return self.algorithm == HALVING
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs up to which a search by halving trains networks, rung by rung, the last `epochs`; else (0,)."""
+        return rungs(self.epochs) if self.halves else (0,)
+
+    def below(self, rung: int) -> int:
+        """The rung below one, 0 below the first."""
+        return max((other for other in self.rungs if other < rung), default=0)
+
+    @property
+    def starters(self) -> int:
+        """How many networks of each variant a search by halving trains up to the first rung, at most."""
+        return starters(self.rungs, self.trials * self.epochs)
+
+    @property
+    def fewest_trials(self) -> int:
+        """`trials` whose epochs take one network through all rungs."""
+        return math.ceil(least(self.rungs) / self.epochs)
 
 
 class LedgerSettings(Section):

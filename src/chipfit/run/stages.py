@@ -8,7 +8,6 @@ result as one that was never interrupted.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,18 +17,29 @@ import numpy as np
 
 from chipfit.errors import JournalMismatch, TrainingFailed
 from chipfit.nets.network import save_weights
+from chipfit.run.choosing import (
+    cheapest_wins,
+    cost_of,
+    finalists,
+    held,
+    judged,
+    longest_trained,
+    meets_limits,
+    wanted_accuracy,
+)
 from chipfit.run.combined import Screening
 from chipfit.run.converging import aim_of
 from chipfit.run.examples import keep_examples
+from chipfit.run.halving import Halved, Step
 from chipfit.run.jobs import CONVERGE, SUPERNET, Aim, Job, Outcome, Progress, Setting, task_of
 from chipfit.run.journal import Journal, Trial
-from chipfit.run.problem import COLUMNS, ROUNDING, Problem
+from chipfit.run.problem import COLUMNS, Problem
 from chipfit.run.quantised import delivers_int8, quantise
 from chipfit.run.schedule import Pace, schedule
 from chipfit.run.streaming import keep_streamed
 from chipfit.run.workers import Workers
 from chipfit.search.algorithm import Algorithm, Codes, Domain
-from chipfit.search.pareto import front_mask
+from chipfit.search.halving import trainings
 from chipfit.spaces.preflight import violation
 
 Code = tuple[int, ...]
@@ -85,6 +95,7 @@ class _Run:
     recorded: dict[int, str] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     searched: dict[Code, Trial] = field(default_factory=dict)
+    wanted: dict[int, float] = field(default_factory=dict)
     epochs_shared: int = 0
 
     def conduct(self) -> Iterator[Event]:
@@ -95,17 +106,22 @@ class _Run:
         yield Stage("baseline", "", 1)
         (baseline,) = yield from self._evaluate("baseline", [zero])
         self.journal.belong("baseline", "baseline", [baseline.number])
-        yield Stage("search", "baseline", 1)
-        (reference,) = yield from self._evaluate("search", [zero])
-        wanted = self._wanted(baseline, reference)
-        screening = (yield from self._screening(baseline, reference)) if study.search.combines else None
+        yield Stage("search", "baseline", len(study.search.rungs))
+        references: list[Trial] = []
+        for rung in study.search.rungs:
+            references += yield from self._evaluate("search", [zero], rungs=[rung])
+            self.wanted[rung] = wanted_accuracy(study, baseline, references[-1])
+        screening = (yield from self._screening(baseline, references[-1])) if study.search.combines else None
+        halved = Halved(self.problem, self._climb, self.wanted)
         for variant, edits in study.rows.items():
             decisions = self.problem.decisions_of(edits)
             if study.search.converges:
                 yield from self._converge(variant, decisions)
+            elif study.search.halves:
+                yield from self._halve(variant, decisions, halved, references[0])
             else:
-                yield from self._search(variant, decisions, wanted, screening)
-        yield from self._finals(zero, wanted)
+                yield from self._search(variant, decisions, screening)
+        yield from self._finals(zero)
         full = [trial for trial in self.known.values() if trial.stage == "final" and trial.status == "done"]
         full.sort(key=lambda trial: trial.number)
         if delivers_int8(self.problem):
@@ -133,9 +149,7 @@ class _Run:
                 screening.supernet = self.journal.weights_file(shared.number)
         return screening
 
-    def _search(
-        self, variant: str, decisions: tuple[int, ...], wanted: float, screening: Screening | None
-    ) -> Iterator[Event]:
+    def _search(self, variant: str, decisions: tuple[int, ...], screening: Screening | None) -> Iterator[Event]:
         """Trains what an algorithm asks for; what the other variants have tried of this part of the space is told."""
         study, trials = self.problem.study, self.problem.study.search.trials
         if screening is not None:
@@ -149,7 +163,7 @@ class _Run:
         yield Stage("search", variant, trials)
         others = sorted(set(range(len(self.problem.space.decisions))) - set(decisions))
         known = [code for code in self.searched if not any(code[index] for index in others)]
-        found = self._tell(algorithm, decisions, known, wanted)
+        found = self._tell(algorithm, decisions, known)
         done = 0
         while done < trials:
             asked = self.problem.embed(algorithm.ask(min(study.search.batch, trials - done)), decisions)
@@ -159,7 +173,7 @@ class _Run:
                 break
             codes: list[Code] = [tuple(row) for row in asked.tolist()]
             yield from self._evaluate("search", codes)
-            found += self._tell(algorithm, decisions, codes, wanted)
+            found += self._tell(algorithm, decisions, codes)
             done += len(codes)
         self.journal.belong(variant, "search", found)
 
@@ -171,45 +185,34 @@ class _Run:
         holds = not violation(self.problem.costs(np.asarray([landed.code], np.int64)), self.problem.limits).any()
         self.journal.belong(variant, "search", [landed.number] if holds else [])
 
-    def _tell(
-        self, algorithm: Algorithm, decisions: tuple[int, ...], searched: Sequence[Code], wanted: float
-    ) -> list[int]:
+    def _halve(self, variant: str, decisions: tuple[int, ...], halved: Halved, reference: Trial) -> Iterator[Event]:
+        """Trains many networks for a few epochs, and the better ones for more."""
+        assert self.make_algorithm is not None
+        search = self.problem.study.search
+        most = trainings(search.rungs, search.trials * search.epochs, self.problem.reach(decisions))
+        yield Stage("search", variant, sum(some for _, some in most))
+        algorithm = self.make_algorithm(self.problem.domain(decisions), self.problem.study.seed, search.starters)
+        found = yield from halved.search(decisions, algorithm, reference)
+        self.journal.belong(variant, "search", found)
+
+    def _climb(self, steps: Sequence[Step]) -> Generator[Progress | Trial, None, list[Trial]]:
+        """Trials of networks that are trained up to rungs of a search by halving."""
+        return self._evaluate("search", [code for code, _ in steps], rungs=[rung for _, rung in steps])
+
+    def _tell(self, algorithm: Algorithm, decisions: tuple[int, ...], searched: Sequence[Code]) -> list[int]:
         """Tells the values of codes that were searched; gives the numbers of their trials."""
         codes: Codes = np.asarray(searched, np.int64)
-        costs = self.problem.costs(codes)
-        accuracy = np.array([self._accuracy(self.searched[code]) for code in searched])
-        columns = [costs[name] for name in self.problem.study.search.objectives if name != "accuracy"]
-        if "accuracy" in self.problem.study.search.objectives:
-            columns.append(-accuracy)
-        objectives = np.stack(columns, axis=1)
-        objectives[np.isnan(accuracy)] = np.nan
-        short = np.nan_to_num(np.maximum(wanted - accuracy, 0.0), nan=1.0)
-        algorithm.tell(
-            self.problem.narrowed(codes, decisions), objectives, violation(costs, self.problem.limits) + short
-        )
-        return [self.searched[code].number for code in searched]
+        trials = [self.searched[code] for code in searched]
+        algorithm.tell(self.problem.narrowed(codes, decisions), *judged(self.problem, codes, trials, self.wanted[0]))
+        return [trial.number for trial in trials]
 
-    @staticmethod
-    def _accuracy(trial: Trial) -> float:
-        return trial.metrics.get("accuracy", math.nan) if trial.status != "failed" else math.nan
-
-    def _wanted(self, baseline: Trial, reference: Trial) -> float:
-        """The accuracy that a candidate must reach after a search's training; less than at the end by the slack."""
-        limits = self.problem.study.limits
-        wanted = [-math.inf]
-        if limits.accuracy_drop is not None:
-            wanted.append(self._accuracy(reference) - limits.accuracy_drop)
-        if limits.accuracy is not None:
-            wanted.append(self._accuracy(reference) + limits.accuracy - self._accuracy(baseline))
-        return max(wanted) - self.problem.study.search.slack
-
-    def _finals(self, zero: Code, wanted: float) -> Iterator[Event]:
+    def _finals(self, zero: Code) -> Iterator[Event]:
         """Trains finalists in rounds: from each variant the next one that would be better than what it holds.
 
         A variant holds the best of all fully trained networks that its decisions can make, whoever asked for them.
         """
         study = self.problem.study
-        queues = {variant: self._finalists(variant, wanted) for variant in study.rows}
+        queues = {variant: self._finalists(variant) for variant in study.rows}
         own: dict[str, list[Trial]] = {variant: [] for variant in queues}
         ruled = [self.problem.ruled(pack) for pack in study.rules.values()]
         yield Stage("final", "", 1 + len(ruled) + sum(len(queue) for queue in queues.values()))
@@ -222,9 +225,10 @@ class _Run:
         while True:
             asked: dict[str, Code] = {}
             for variant, queue in queues.items():
-                held = self._held(variant, finished, judge)
-                if self._cheapest_wins and held is not None:
-                    queue[:] = [code for code in queue if self._cost(code) < self._cost(held.code)]
+                best = held(self.problem, variant, finished, judge)
+                if best is not None and cheapest_wins(study):
+                    most = cost_of(self.problem, best.code)
+                    queue[:] = [code for code in queue if cost_of(self.problem, code) < most]
                 if queue:
                     asked[variant] = queue.pop(0)
             if not asked:
@@ -235,74 +239,28 @@ class _Run:
                 own[variant].append(trial)
         for variant, trials in own.items():
             self.journal.belong(variant, "final", [trial.number for trial in trials])
-            held = self._held(variant, finished, judge)
-            self.journal.belong(variant, "chosen", [held.number] if held is not None else [])
+            best = held(self.problem, variant, finished, judge)
+            self.journal.belong(variant, "chosen", [best.number] if best is not None else [])
 
-    def _held(self, variant: str, finished: Sequence[Trial], judge: Trial) -> Trial | None:
-        """The best network within all limits that the decisions of a variant can make: the cheapest, or where a search
-        converges to a latency the most accurate."""
-        open_to_it = set(self.problem.decisions_of(self.problem.study.rows[variant]))
-        within = [
-            trial
-            for trial in finished
-            if meets_limits(self.problem, trial, judge)
-            and all(index in open_to_it for index, option in enumerate(trial.code) if option)
-        ]
+    def _finalists(self, variant: str) -> list[Code]:
+        """Codes to train in full: where a variant's search landed, or the best of what it trained for longest."""
+        known = {trial.number: trial for trial in self.known.values()}
+        numbers = dict.fromkeys(self.journal.members(variant, "search"))
+        trials = [known[number] for number in numbers if any(known[number].code)]
         if self.problem.study.search.converges:
-            return min(within, key=lambda trial: (-self._accuracy(trial), trial.number), default=None)
-        return min(within, key=lambda trial: (self._cost(trial.code), trial.number), default=None)
-
-    def _cost(self, code: Code) -> float:
-        """What the search minimises first, of one network."""
-        return float(self.problem.costs(np.asarray([code], np.int64))[self._objective][0])
-
-    @property
-    def _cheapest_wins(self) -> bool:
-        """Whether what costs more than what is held already need not be trained in full."""
-        return "accuracy" not in self.problem.study.search.objectives and not self.problem.study.search.converges
-
-    @property
-    def _objective(self) -> str:
-        return next(name for name in self.problem.study.search.objectives if name != "accuracy")
-
-    def _finalists(self, variant: str, wanted: float) -> list[Code]:
-        """Codes to train in full, the cheapest first: of the front of cost and accuracy after the search's training,
-        evenly from end to end. Where accuracy is a limit only, the most accurate of the rest fill up a short front, and
-        what costs no less than the baseline is left out.
-        """
-        numbers = set(self.journal.members(variant, "search"))
-        if self.problem.study.search.converges:
-            return [trial.code for trial in self.known.values() if trial.number in numbers and any(trial.code)]
-        searched = {trial.number: trial for trial in self.searched.values() if trial.number in numbers}.values()
-        trials = [
-            trial
-            for trial in searched
-            if any(trial.code) and trial.status == "done" and self._accuracy(trial) >= wanted
-        ]
-        if not trials:
-            return []
-        codes = np.asarray([trial.code for trial in trials], np.int64)
-        costs = self.problem.costs(codes)
-        first = self._objective
-        values = np.stack([costs[first], [-self._accuracy(trial) for trial in trials]], axis=1)
-        allowed = violation(costs, self.problem.limits) == 0
-        whole_front = "accuracy" in self.problem.study.search.objectives
-        if not whole_front:
-            allowed &= costs[first] < self.problem.baseline[first]
-        front = np.flatnonzero(front_mask(values) & allowed)
-        front = front[np.argsort(costs[first][front], kind="stable")]
-        count = self.problem.study.search.finalists
-        picks = front[np.unique(np.linspace(0, len(front) - 1, min(count, len(front))).round().astype(int))].tolist()
-        rest = [index for index in np.argsort(values[:, 1], kind="stable").tolist() if allowed[index]]
-        if not whole_front:
-            picks += [index for index in rest if index not in picks][: count - len(picks)]
-        return [trials[index].code for index in sorted(picks, key=lambda index: costs[first][index])]
+            return [trial.code for trial in trials]
+        trials = longest_trained([trial for trial in trials if trial.status == "done"])
+        return finalists(self.problem, trials, self.wanted[trials[0].rung]) if trials else []
 
     def _evaluate(
-        self, stage: str, codes: Sequence[Code], aim: Aim | None = None
-    ) -> Generator[Event, None, list[Trial]]:
-        """Trials of codes in the given order, from the journal where they are known; yields each as it is there."""
-        keys = [self._key(stage, code, aim) for code in codes]
+        self, stage: str, codes: Sequence[Code], aim: Aim | None = None, rungs: Sequence[int] = ()
+    ) -> Generator[Progress | Trial, None, list[Trial]]:
+        """Trials of codes in the given order, from the journal where they are known; yields each as it is there.
+
+        `rungs` are up to where a search by halving trains each.
+        """
+        rungs = rungs or (0,) * len(codes)
+        keys = [self._key(stage, code, aim, rung) for code, rung in zip(codes, rungs, strict=True)]
         for key in keys:
             self.numbers.setdefault(key, len(self.numbers))
             if self.recorded.get(self.numbers[key], key) != key:
@@ -310,13 +268,18 @@ class _Run:
                     f"{self.journal.directory}: trial {self.numbers[key]} was another network before; "
                     "it was written by another version of chipfit, give another --out"
                 )
-        jobs = {self.numbers[key]: (key, code) for key, code in zip(keys, codes, strict=True) if key not in self.known}
+        jobs = {
+            self.numbers[key]: (key, code, rung)
+            for key, code, rung in zip(keys, codes, rungs, strict=True)
+            if key not in self.known
+        }
         for key in dict.fromkeys(key for key in keys if key in self.known):
             yield self.known[key]
         floors = self._floors() if stage == "search" else ()
-        for event in self.pool.run([self._job(stage, number, code, floors, aim) for number, (_, code) in jobs.items()]):
+        asked = [self._job(stage, number, code, floors, aim, rung) for number, (_, code, rung) in jobs.items()]
+        for event in self.pool.run(asked):
             if isinstance(event, Outcome):
-                key, code = jobs[event.number]
+                key, code, _ = jobs[event.number]
                 trial = self._trial(stage, key, event.code or code, event)
                 if trial.status == "failed" and not any(code) and stage != SUPERNET:
                     what = "the converging search failed" if aim else f"the baseline could not be trained ({stage})"
@@ -327,20 +290,21 @@ class _Run:
             elif isinstance(event, Progress):
                 yield event
         found = [self.known[key] for key in keys]
-        if stage == "search":
+        if stage == "search" and not any(rungs):
             self.searched.update(zip(codes, found, strict=True))
         return found
 
-    def _key(self, stage: str, code: Code, aim: Aim | None = None) -> str:
+    def _key(self, stage: str, code: Code, aim: Aim | None = None, rung: int = 0) -> str:
         """Equal for codes that close to the same network: what is trained once in a stage is never trained again."""
-        key = f"{stage}:{self.problem.space.close(code).digest[:40]}"
+        key = f"{stage}{f'@{rung}' if rung else ''}:{self.problem.space.close(code).digest[:40]}"
         return key if aim is None else f"{key}:{hashlib.sha256(repr(aim).encode()).hexdigest()[:16]}"
 
-    def _job(self, stage: str, number: int, code: Code, floors: tuple[float, ...], aim: Aim | None) -> Job:
+    def _job(self, stage: str, number: int, code: Code, floors: tuple[float, ...], aim: Aim | None, rung: int) -> Job:
         study = self.problem.study
+        below = study.search.below(rung)
         epochs = {
             "baseline": study.training.baseline_epochs,
-            "search": study.search.epochs,
+            "search": rung - below if rung else study.search.epochs,
             "final": study.training.final_epochs,
             SUPERNET: self.epochs_shared,
             CONVERGE: study.search.converge.epochs,
@@ -348,11 +312,13 @@ class _Run:
         start: Path | None = self.journal.weights_file(self.numbers[self._key("baseline", (0,) * len(code))])
         if stage == "baseline":
             start = self.given if study.training.start == "given" else None
-        digest = hashlib.sha256(f"{study.seed}:{self._key(stage, code, aim)}".encode()).digest()
+        if below:
+            start = self.journal.weights_file(self.numbers[self._key(stage, code, rung=below)])
+        digest = hashlib.sha256(f"{study.seed}:{self._key(stage, code, aim, rung)}".encode()).digest()
         return Job(
             number, stage, code, study.training.recipe(epochs[stage]), int.from_bytes(digest[:4], "big"), start,
             self.journal.weights_file(number), self.journal.checkpoints / f"trial{number:04d}.safetensors",
-            floors, test=stage == "final", threads=study.threads, aim=aim,
+            floors, test=stage == "final", threads=study.threads, aim=aim, goes_on=below > 0,
         )  # fmt: skip
 
     def _floors(self) -> tuple[float, ...]:
@@ -375,17 +341,3 @@ class _Run:
             outcome.number, key, stage, code, outcome.status, dict(outcome.metrics), found, outcome.history,
             outcome.seconds, outcome.why,
         )  # fmt: skip
-
-
-def meets_limits(problem: Problem, trial: Trial, judge: Trial) -> bool:
-    """Whether a trained network holds the limits on accuracy and on costs; `judge` is the baseline trained alike."""
-    limits = problem.study.limits
-    accuracy = trial.metrics.get("accuracy", math.nan)
-    if trial.status != "done" or not math.isfinite(accuracy):
-        return False
-    if limits.accuracy_drop is not None and accuracy < judge.metrics["accuracy"] - limits.accuracy_drop:
-        return False
-    if limits.accuracy is not None and accuracy < limits.accuracy:
-        return False
-    # The sum of a closed network's costs and that of its tables may differ in the last digit.
-    return all(trial.costs[name] <= limit * (1 + ROUNDING) for name, limit in problem.limits.items())

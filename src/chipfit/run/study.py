@@ -27,6 +27,7 @@ from chipfit.run.settings import (
     TaskSettings,
     TrainingSettings,
 )
+from chipfit.search.halving import ETA, least, rungs
 from chipfit.spaces.edits import SPACE_EDITS
 
 QUICKER = 6
@@ -80,6 +81,11 @@ class Study(Section):
             raise ValueError("space: opens no decision; set at least one, such as fuse = true")
         if self.search.converges:
             self._check_converging()
+        if self.search.halves and (self.accuracy or "").startswith("table:"):
+            raise ValueError(
+                f"accuracy = {self.accuracy!r}: a search by halving trains networks for more and more epochs, and a "
+                "table has one training of each; choose another search.algorithm"
+            )
         for kind, names in (("variants", self.variants), ("rules", self.rules)):
             for name in names:
                 if name == "baseline" or name.isdigit() or not name.strip() or (kind == "rules" and name in self.rows):
@@ -143,6 +149,10 @@ class Study(Section):
         for section, counts in fewer.items():
             for name in counts:
                 changed[section][name] = math.ceil(changed[section][name] / (2 if name == "trials" else QUICKER))
+        if self.search.halves:
+            changed["search"]["epochs"] = max(ETA, changed["search"]["epochs"])
+            fewest = least(rungs(changed["search"]["epochs"])) / changed["search"]["epochs"]
+            changed["search"]["trials"] = max(math.ceil(fewest), changed["search"]["trials"])
         if self.search.budget is not None:
             changed["search"]["budget"] = self.search.budget / QUICKER
         return Study.model_validate(changed | {"name": f"{self.name}-quick"})

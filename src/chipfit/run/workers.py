@@ -234,7 +234,7 @@ def _measured(study: Study, task: Task, module: Any, split: str) -> dict[str, fl
 
 
 def starting_weights(setting: Setting, job: Job, graph: Graph) -> Mapping[str, Any]:
-    """Weights that a job starts from: fresh, those given, or inherited from those in `job.start`."""
+    """Weights that a job starts from: fresh, those in `job.start`, or inherited from these."""
     import numpy as np
 
     from chipfit.nets.inherit import inherit
@@ -244,6 +244,8 @@ def starting_weights(setting: Setting, job: Job, graph: Graph) -> Mapping[str, A
     baseline = setting.space.close((0,) * len(setting.space.decisions))
     if job.start is None:
         return initialise(graph, generator)
+    if job.goes_on:
+        return load_weights(job.start)
     given = Network(setting.study.model, baseline, load_weights(job.start))
     return inherit(given, setting.space, job.code, generator).weights
 
@@ -253,4 +255,4 @@ def _own_training(spec: str, study: Study, job: Job, module: Any) -> dict[str, f
     from chipfit.accuracy.own import Budget, call_own
 
     budget = Budget(job.stage, job.recipe.epochs, job.recipe.images, job.seed, study.device)
-    return call_own(spec, module, budget)
+    return call_own(spec, module, budget, adds_up=study.search.halves and job.stage == "search")
