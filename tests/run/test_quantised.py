@@ -17,12 +17,13 @@ from chipfit.nets.tflite.runtime import run_tflite
 from chipfit.report.findings import comparison, headline, int8_accuracy
 from chipfit.report.page import page
 from chipfit.report.tables import comparison_text
+from chipfit.run.delivered import INT8, Quantised, read
 from chipfit.run.export import export
-from chipfit.run.jobs import Quantised, task_of
+from chipfit.run.jobs import task_of
 from chipfit.run.journal import Journal
 from chipfit.run.launch import launch
 from chipfit.run.problem import COLUMNS, reopen
-from chipfit.run.quantised import NOTE, delivers_int8, int8_file, read
+from chipfit.run.quantised import delivers_int8, int8_file
 from chipfit.run.stages import Event, Stage
 from chipfit.run.study import Study
 from chipfit.run.summary import Summary, summarise
@@ -44,15 +45,15 @@ def done(trained: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory
 def with_note(summary: Summary, number: int, **changes: Any) -> Summary:
     """The run as it is when something else was found of one int8 file."""
     with Journal(summary.directory) as journal:
-        before = journal.about(NOTE) or ""
+        before = journal.about(INT8) or ""
         noted = json.loads(before)
         noted[str(number)] |= changes
-        journal.note(NOTE, json.dumps(noted))
+        journal.note(INT8, json.dumps(noted))
     try:
         return summarise(summary.directory)
     finally:
         with Journal(summary.directory) as journal:
-            journal.note(NOTE, before)
+            journal.note(INT8, before)
 
 
 def test_what_is_exported_later_is_the_file_that_was_judged(done: Summary, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from chipfit.nets.zoo import conv_ctc, ibn_classifier
 from chipfit.report.page import page
 from chipfit.report.streams import stream_lines, stream_table
 from chipfit.report.tables import text
+from chipfit.run.delivered import Streamed
 from chipfit.run.launch import launch
 from chipfit.run.problem import reopen
-from chipfit.run.streaming import Streamed, streamed
+from chipfit.run.streaming import streamed
 from chipfit.run.summary import Summary, summarise
 from chipfit.targets import load_target
 

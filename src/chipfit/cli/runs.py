@@ -16,7 +16,7 @@ from chipfit.cli.options import EstimatorFile, Json, absolute, overrides
 from chipfit.cli.output import bar, estimator_detail, figure, notices, people, print_json, progress
 
 if TYPE_CHECKING:
-    from chipfit.run.integers import Integers
+    from chipfit.run.delivered import Integers
     from chipfit.run.journal import Trial
     from chipfit.run.stages import Event
     from chipfit.run.study import Study

@@ -13,7 +13,7 @@ from chipfit.run.settings import SOUND_KINDS
 if TYPE_CHECKING:
     from chipfit.estimate.estimator import Estimator
     from chipfit.measure.measurement import Source
-    from chipfit.run.jobs import Quantised
+    from chipfit.run.delivered import Quantised
     from chipfit.run.journal import Trial
     from chipfit.run.summary import Row, Summary
     from chipfit.spaces.curate import Curated

@@ -16,7 +16,8 @@ from PIL import Image
 
 from chipfit.files import write_whole
 from chipfit.nets.network import load_weights
-from chipfit.run.quantised import int8_file, known_files
+from chipfit.run.delivered import known_files
+from chipfit.run.quantised import int8_file
 from chipfit.tasks.examples import Box, Seen, can_be_shown, first_examples, inputs, picture, seen, truth
 
 if TYPE_CHECKING:

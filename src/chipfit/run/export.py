@@ -16,7 +16,8 @@ from chipfit.nets.inherit import inherit
 from chipfit.nets.load import load
 from chipfit.nets.network import Network, load_weights
 from chipfit.nets.written import Format, written
-from chipfit.run.integers import Integers, export_integers
+from chipfit.run.delivered import Integers
+from chipfit.run.integers import export_integers
 from chipfit.run.journal import Journal, Trial
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem, amount, reopen
 from chipfit.run.summary import Summary

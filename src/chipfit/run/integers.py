@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from chipfit.errors import ChipfitError, InvalidInput, MissingDependency, StorageFull
 from chipfit.nets.network import Network, load_weights
-from chipfit.run.jobs import Quantised, Quantising, Setting, task_of
+from chipfit.run.delivered import Integers, Quantised
+from chipfit.run.jobs import Quantising, Setting, task_of
 from chipfit.run.study import Study
 from chipfit.tasks.task import Outputs, Task
 
@@ -24,26 +25,6 @@ CALIBRATION_IMAGES = 256
 """Training images on which ranges are observed, spread evenly over the split."""
 
 BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Integers:
-    """How an int8 file does beside the network that it was made from.
-
-    `integer` and `real` are the task's metrics of both on all `images` of the test split, empty where `unchecked` says
-    why the file was not run. Deviations are absolute, of the network's outputs, which span `span`. `in_float` are nodes
-    that the file computes in float32.
-    """
-
-    images: int
-    metric: str
-    integer: Mapping[str, float]
-    real: Mapping[str, float]
-    mean_deviation: float
-    largest_deviation: float
-    span: float
-    in_float: tuple[str, ...]
-    unchecked: str = ""
 
 
 def export_integers(network: Network, study: Study, path: Path) -> Integers:

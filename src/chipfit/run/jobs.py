@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chipfit.accuracy.recipe import Recipe
 from chipfit.graph.graph import Graph
+from chipfit.run.delivered import Quantised
 from chipfit.run.journal import Scored
 from chipfit.run.settings import TaskSettings
 from chipfit.run.study import Study
 from chipfit.tasks.task import Task
-
-if TYPE_CHECKING:
-    from chipfit.run.integers import Integers
 
 SUPERNET = "supernet"
 """The stage of the one job that trains the weights of all networks at once."""
@@ -103,30 +101,6 @@ class Quantising:
     def lost(self) -> Quantised:
         """The outcome of a job that took its process down."""
         return Quantised(self.number, why=DIED)
-
-
-@dataclass(frozen=True, slots=True)
-class Quantised:
-    """The int8 file of a trial: its size, how it does beside the network, and what it costs when it is read back.
-
-    `costs` are in SI units by the names that studies use, `broken` those that are above a limit of the study. `found`
-    is None where there is no such file, with the reason in `why`. `compiled_s` is the latency of the file by the chip's
-    own compiler, named in `compiler`; None where it is not installed, or for what `compiler` says then.
-    """
-
-    number: int
-    file_bytes: int = 0
-    found: Integers | None = None
-    costs: Mapping[str, float] = field(default_factory=dict[str, float])
-    broken: tuple[str, ...] = ()
-    why: str = ""
-    compiled_s: float | None = None
-    compiler: str = ""
-
-    @property
-    def ran(self) -> bool:
-        """Whether the file was run, so that its accuracy is known."""
-        return self.found is not None and not self.found.unchecked
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,17 @@ file by file; a file that could not be written or run is tried again when the ru
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chipfit.errors import InvalidInput
 from chipfit.estimate.check import check
 from chipfit.files import remove_partials
 from chipfit.measure.vela import installed
-from chipfit.run.integers import Integers
-from chipfit.run.jobs import Progress, Quantised, Quantising
+from chipfit.run.delivered import INT8, Quantised, known_files
+from chipfit.run.jobs import Progress, Quantising
 from chipfit.run.problem import COLUMNS, ROUNDING, Problem
 from chipfit.targets.target import Vela
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from chipfit.nets.network import Network
     from chipfit.run.journal import Journal, Trial
     from chipfit.run.workers import Workers
-
-NOTE = "int8"
-"""The note of the journal that keeps what was found, and the folder with the files."""
 
 BITS = 8
 
@@ -41,7 +38,7 @@ def delivers_int8(problem: Problem) -> bool:
 
 def int8_file(directory: Path, number: int) -> Path:
     """Where the int8 file of a trial is in a run directory."""
-    return directory / NOTE / f"trial{number:04d}.tflite"
+    return directory / INT8 / f"trial{number:04d}.tflite"
 
 
 def quantise(problem: Problem, journal: Journal, pool: Workers, trials: Sequence[Trial]) -> Iterator[Progress]:
@@ -50,7 +47,7 @@ def quantise(problem: Problem, journal: Journal, pool: Workers, trials: Sequence
     Yields one event for each that is there, with the accuracy on the test split. Raises `StorageFull`.
     """
     known = known_files(journal)
-    remove_partials(journal.directory / NOTE)
+    remove_partials(journal.directory / INT8)
     jobs: list[Quantising] = []
     for trial in trials:
         file = int8_file(journal.directory, trial.number)
@@ -64,27 +61,8 @@ def quantise(problem: Problem, journal: Journal, pool: Workers, trials: Sequence
         file = int8_file(journal.directory, event.number)
         found = event if event.found is None else _counted(problem, event, file)
         known[found.number] = found
-        journal.note(NOTE, json.dumps({str(number): asdict(each) for number, each in sorted(known.items())}))
+        journal.note(INT8, json.dumps({str(number): asdict(each) for number, each in sorted(known.items())}))
         yield _told(found)
-
-
-def known_files(journal: Journal) -> dict[int, Quantised]:
-    """What a journal keeps of int8 files, by the number of the trial."""
-    return read(json.loads(journal.about(NOTE) or "{}"))
-
-
-def read(noted: Mapping[str, Mapping[str, Any]]) -> dict[int, Quantised]:
-    """What a journal's note says, by the number of the trial."""
-    return {int(number): _read(dict(each)) for number, each in noted.items()}
-
-
-def _read(each: dict[str, Any]) -> Quantised:
-    if each["found"] is not None:
-        inner: dict[str, Any] = dict(each["found"])
-        inner["in_float"] = tuple(inner["in_float"])
-        each["found"] = Integers(**inner)
-    each["broken"] = tuple(each["broken"])
-    return Quantised(**each)
 
 
 def _counted(problem: Problem, found: Quantised, file: Path) -> Quantised:

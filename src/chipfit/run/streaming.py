@@ -9,11 +9,12 @@ frames that an output depends on: that is estimated too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from chipfit.nets.streaming import stream_of, with_frames
+from chipfit.run.delivered import STREAMING, Streamed
 from chipfit.tasks.speech import Speech
 
 if TYPE_CHECKING:
@@ -22,33 +23,6 @@ if TYPE_CHECKING:
     from chipfit.run.journal import Journal, Trial
     from chipfit.run.problem import Problem
     from chipfit.tasks.task import Task
-
-NOTE = "streaming"
-
-
-@dataclass(frozen=True, slots=True)
-class Streamed:
-    """A network on a stream of sound, in seconds.
-
-    Every `step_s` of sound there is an output. `compute_s` is what it takes to compute it where inputs are kept,
-    `anew_s` where all frames that it depends on are computed anew. `wait_s` is how long after a frame has begun all is
-    there that its output depends on, the window of the last frame included.
-    """
-
-    step_s: float
-    compute_s: float
-    anew_s: float
-    wait_s: float
-
-    @property
-    def load(self) -> float:
-        """The share of the time that computing takes; above 1 the chip cannot keep up."""
-        return self.compute_s / self.step_s
-
-    @property
-    def end_to_end_s(self) -> float:
-        """From the begin of a sound to the answer."""
-        return self.wait_s + self.compute_s
 
 
 def streamed(graph: Graph, estimator: Estimator, hop_s: float, window_s: float) -> Streamed | None:
@@ -65,15 +39,12 @@ def streamed(graph: Graph, estimator: Estimator, hop_s: float, window_s: float) 
 
 def keep_streamed(problem: Problem, journal: Journal, task: Task | None, trials: Sequence[Trial]) -> None:
     """Notes in the journal what the networks of trials cost on a stream, where they recognise speech."""
-    if not isinstance(task, Speech) or journal.about(NOTE) is not None:
+    if not isinstance(task, Speech) or journal.about(STREAMING) is not None:
         return
     hop_s, window_s = task.features.hop_s, task.features.window_s
     found = {
         trial.number: streamed(problem.space.close(trial.code), problem.estimator, hop_s, window_s) for trial in trials
     }
-    journal.note(NOTE, json.dumps({str(number): asdict(each) for number, each in found.items() if each is not None}))
-
-
-def read_streamed(noted: Mapping[str, Mapping[str, Any]] | None) -> dict[int, Streamed]:
-    """What the journal's note says, by the number of the trial."""
-    return {int(number): Streamed(**each) for number, each in (noted or {}).items()}
+    journal.note(
+        STREAMING, json.dumps({str(number): asdict(each) for number, each in found.items() if each is not None})
+    )

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from chipfit.errors import InvalidInput
-from chipfit.run.jobs import Quantised
+from chipfit.run.delivered import Quantised, Streamed, known_files, read_streamed
 from chipfit.run.journal import Journal, Scored, Trial
-from chipfit.run.quantised import known_files
-from chipfit.run.streaming import Streamed, read_streamed
 from chipfit.run.study import Study, make_study
 
 NOTES = ("curation", "plan", "place", "sessions", "schedule", "combined", "streaming")
