@@ -30,6 +30,7 @@ from chipfit.spaces.edits import (
     open_widths,
     remove_layout_changes,
     resize_later,
+    shrink_outputs,
     standard_convolutions,
 )
 
@@ -49,6 +50,7 @@ SPACES = {
         open_widths(open_kernels(standard_convolutions(fuse_inverted_bottlenecks(graph))), (1.0, 0.5, 1.5))
     ),
     "segmenter": lambda graph: open_widths(open_kernels(resize_later(remove_layout_changes(graph))), (1.0, 0.5, 1.5)),
+    "decoder": lambda graph: open_widths(fuse_inverted_bottlenecks(shrink_outputs(graph)), (1.0, 0.5, 1.5), divisor=4),
 }
 
 

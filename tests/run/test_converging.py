@@ -41,7 +41,7 @@ def test_it_lands_under_the_limit_and_is_trained_in_full(converging: Any, tmp_pa
     study = converging(search={"converge": {"epochs": 5, "method": method}})
     events: list[Event] = list(launch(study, tmp_path / "run"))
     names = [(event.name, event.variant) for event in events if isinstance(event, Stage)]
-    assert names == [("baseline", ""), ("search", "baseline"), ("converge", "V1 all"), ("final", "")]
+    assert names == [("baseline", ""), ("search", "baseline"), ("converge", "V1 all"), ("final", ""), ("int8", "")]
     (found,) = landed(tmp_path / "run")
     problem = prepare(study)
     assert 0.6 * problem.limits["latency"] < found.costs["latency"] <= problem.limits["latency"] * (1 + 1e-9)
@@ -147,6 +147,7 @@ def test_a_training_that_fails_says_so_and_is_not_kept(converging: Any, tmp_path
 
 
 def test_the_plan_counts_it(converging: Any, tmp_path: Path) -> None:
+    tiny_problem.CALLS.clear()
     list(launch(converging(), tmp_path / "run"))
     plan = summarise(tmp_path / "run").notes["plan"]
     assert plan["trainings"] == [4, 5]  # the baseline three times, the converging one, its network if it holds

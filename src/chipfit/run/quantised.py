@@ -57,7 +57,8 @@ def quantise(problem: Problem, journal: Journal, pool: Workers, trials: Sequence
         weights = journal.weights_file(trial.number)
         jobs.append(Quantising(trial.number, trial.code, weights, file, problem.study.threads))
     for event in pool.run(jobs):
-        assert isinstance(event, Quantised)
+        if not isinstance(event, Quantised):
+            continue  # late news of the training that the trial's number is known by
         file = int8_file(journal.directory, event.number)
         found = event if event.found is None else _counted(problem, event, file)
         known[found.number] = found
