@@ -134,7 +134,7 @@ def _begin(setting: Setting, news: Any, parent: int) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Tells glibc not to hand the tensors of each step back to the system: faulting them in anew takes a tenth of it."""
+    """Tells glibc not to hand the tensors of a step back to the system: faulting them in anew takes a tenth of it."""
     import ctypes
 
     try:
