@@ -14,7 +14,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .PHONY: help setup demo test lint bench clean
 
 help:
-	@echo "make demo   search examples/detection.toml with a small budget (the result goes to runs/detection-quick)"
+	@echo "make demo   search examples/presence.toml, a small study (the result goes to runs/presence)"
 	@echo "make test   the tests, without those marked slow"
 	@echo "make lint   ruff, pyright and the import contracts"
 	@echo "make bench  the benchmarks"
@@ -35,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/chipfit search examples/detection.toml --quick
+	$(BIN)/chipfit search examples/presence.toml
 
 test: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile
