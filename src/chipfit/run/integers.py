@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,8 @@ from chipfit.tasks.task import Outputs, Task
 if TYPE_CHECKING:
     import torch
 
+    from chipfit.nets.tflite.calibrate import Samples
+
 CALIBRATION_IMAGES = 256
 """Training images on which ranges are observed, spread evenly over the split."""
 
@@ -32,18 +34,23 @@ def export_integers(network: Network, study: Study, path: Path) -> Integers:
 
     Raises `InvalidInput` for a study whose images chipfit does not know, and what `export_tflite` raises.
     """
-    from chipfit.nets.tflite.calibrate import activation_ranges
-    from chipfit.nets.tflite.exporter import export_tflite
-
     if study.accuracy is not None:
         raise InvalidInput(
             f"study {study.name} has a training of its own ({study.accuracy}), so chipfit knows no images to calibrate "
             "int8 with; export onnx, or call chipfit.nets.tflite.exporter.export_tflite with ranges of your own"
         )
     task = task_of(study.task)
-    ranges = activation_ranges(network, _calibration(task, network))
-    in_float = export_tflite(network, path, ranges=ranges)
+    in_float = _written(network, list(_calibration(task, network)), path)
     return _compared(network, task, path, in_float)
+
+
+def _written(network: Network, samples: Sequence[Samples], path: Path) -> tuple[str, ...]:
+    """Writes the int8 file of a network, calibrated on samples; gives the nodes that it computes in float32."""
+    from chipfit.nets.tflite.calibrate import activation_ranges, without_silent_weights
+    from chipfit.nets.tflite.exporter import export_tflite
+
+    ranges = activation_ranges(network, samples)
+    return export_tflite(without_silent_weights(network, samples, ranges), path, ranges=ranges)
 
 
 def quantised(setting: Setting, job: Quantising) -> Quantised:
@@ -86,9 +93,6 @@ def export_calibrated(network: Network, task: Task, path: Path) -> Deviations:
     """
     import torch
 
-    from chipfit.nets.tflite.calibrate import activation_ranges
-    from chipfit.nets.tflite.exporter import export_tflite
-
     taken = [item.shape for item in network.graph.inputs if len(item.shape) == 4]
     if len(taken) != 1 or len(network.graph.inputs) != 1:
         raise InvalidInput(
@@ -96,7 +100,7 @@ def export_calibrated(network: Network, task: Task, path: Path) -> Deviations:
             "data out for a float32 file, or call chipfit.nets.tflite.exporter.export_tflite with ranges of your own"
         )
     batches = list(_calibration(task, network))
-    in_float = export_tflite(network, path, ranges=activation_ranges(network, batches))
+    in_float = _written(network, batches, path)
     calibrated, apart, alike = sum(map(len, batches)), _Apart(), list[torch.Tensor]()
     images = 0
     try:
