@@ -77,3 +77,12 @@ def test_a_limit_on_latency_is_judged_by_the_compiler_too(done: Summary, factor:
         judged = as_written(replace(row, holds=True), study, done.int8, [given.number])
         assert judged.holds is holds
         assert holds or "above the limit on latency" in judged.note
+
+
+def test_why_a_file_was_not_compiled_is_said(done: Summary) -> None:
+    trial = done.rows[1].trial
+    assert trial is not None
+    left = replace(done.int8[trial.number], compiled_s=None, compiler="2 subgraphs run on the host's processor")
+    shown = comparison(replace(done, int8={**done.int8, trial.number: left}))[1]
+    assert shown.compiled is None
+    assert "not compiled: 2 subgraphs run on the host's processor" in shown.notes

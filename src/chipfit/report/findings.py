@@ -225,21 +225,22 @@ def _compiled(summary: Summary, known: Quantised | None, baseline: Trial | None)
 
 
 def _int8_notes(summary: Summary, trial: Trial) -> list[str]:
-    """What is special about the int8 file of a row: that there is none, or that it lost more than the limit allows."""
+    """What is special about a row's int8 file: what could not be done with it, or that it lost more than the limit."""
     known, baseline, drop = summary.int8.get(trial.number), baseline_of(summary), summary.study.limits.accuracy_drop
     if known is None:
         return []
-    if known.found is None:
-        return [f"no int8 file: {known.why}"]
-    if not known.ran:
-        return [f"int8 file not run: {known.found.unchecked}"]
+    notes = [f"not compiled: {known.compiler}"] if known.compiled_s is None and known.compiler else []
+    if known.found is None or not known.ran:
+        why = f"no int8 file: {known.why}" if known.found is None else f"int8 file not run: {known.found.unchecked}"
+        return [why, *notes]
     found = int8_accuracy(summary, trial)
     before = int8_accuracy(summary, baseline) if baseline is not None else None
     if found is None or before is None or drop is None or before.value - found.value <= drop:
-        return []
+        return notes
     return [
+        *notes,
         f"its int8 file is {(before.value - found.value) * 100:.1f} points below the baseline's on the test split "
-        "(limits on accuracy are judged on validation, before quantisation)"
+        "(limits on accuracy are judged on validation, before quantisation)",
     ]
 
 

@@ -31,6 +31,7 @@ from chipfit.search.halving import ETA, least, rungs
 from chipfit.spaces.edits import SPACE_EDITS
 
 QUICKER = 6
+"""So many times fewer epochs and finalists a quick study has; of networks that are searched it has half."""
 
 
 class Study(Section):
@@ -143,7 +144,7 @@ class Study(Section):
 
     @property
     def quick(self) -> Study:
-        """The same study under another name with about a `QUICKER`th of its training: shows all, proves nothing."""
+        """The same study under another name with a fraction of its training (`QUICKER`): shows all, proves nothing."""
         fewer = {"training": ("baseline_epochs", "final_epochs"), "search": ("epochs", "trials", "finalists")}
         changed = self.model_dump()
         for section, counts in fewer.items():

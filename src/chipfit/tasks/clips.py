@@ -19,6 +19,8 @@ COUNTS = {"train": 2000, "validation": 400, "test": 400}
 NAMES = tuple("0123456789")
 SPEEDS = (0.85, 1.18)
 """How much slower and faster training clips are played: few speakers have to stand for all."""
+LOUD = 8000
+"""The largest sample of a digit in what is composed."""
 NOISE_DB = (10.0, 30.0)
 """How much louder what is spoken is than the noise under it."""
 
@@ -103,6 +105,11 @@ def played(samples: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
         return samples
     places = np.arange(0, len(samples) - 1, speed)
     return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+
+
+def made_loud(clip: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A clip whose largest sample is `LOUD`."""
+    return clip * (LOUD / max(1.0, float(np.abs(clip).max())))
 
 
 def noise_under(line: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.int16]:

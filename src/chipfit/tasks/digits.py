@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.tasks.clips import NAMES, RATE_HZ, SPEEDS, Clips, noise_under, played, read_clips
+from chipfit.tasks.clips import NAMES, RATE_HZ, SPEEDS, Clips, made_loud, noise_under, played, read_clips
 from chipfit.tasks.sound import Features
 from chipfit.tasks.speech import Speech
 from chipfit.tasks.splits import OnBad
@@ -66,7 +66,7 @@ def _composed(
             if place + len(clip) > length and said > 0:
                 break
             clip = clip[: length - place]
-            line[place : place + len(clip)] += clip * (8000 / max(1.0, float(np.abs(clip).max())))
+            line[place : place + len(clip)] += made_loud(clip)
             texts[row, said] = clips.digit[index]
             place += len(clip) + int(generator.integers(0, RATE_HZ // 5))
             if place >= length:

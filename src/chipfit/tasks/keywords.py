@@ -6,14 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chipfit.tasks.clips import NAMES, RATE_HZ, SPEEDS, Clips, noise_under, played, read_clips
+from chipfit.tasks.clips import LOUD, NAMES, RATE_HZ, SPEEDS, Clips, made_loud, noise_under, played, read_clips
 from chipfit.tasks.sound import keyword_features
 from chipfit.tasks.speech import SoundClassification
 from chipfit.tasks.splits import OnBad
 from chipfit.tasks.task import SPLITS
-
-LOUD = 8000
-"""The largest sample of a digit."""
 
 SILENCE = len(NAMES)
 """The class of what holds no digit; it is as frequent as each digit."""
@@ -71,6 +68,6 @@ def _placed(
         clip = clip[over // 2 : over // 2 + length]
         line = np.zeros(length, dtype=np.float32)
         place = int(generator.integers(0, length - len(clip) + 1))
-        line[place : place + len(clip)] = clip * (LOUD / max(1.0, float(np.abs(clip).max())))
+        line[place : place + len(clip)] = made_loud(clip)
         sounds[row] = noise_under(line, generator)
     return sounds, held
